@@ -1,0 +1,189 @@
+package sni_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
+)
+
+func TestSlowLoadHoldsUpNoOther(t *testing.T) {
+	dir := tree(t, "a.example", "fast.example", "slow.example")
+	release, opened := make(chan struct{}), atomic.Int32{}
+	hook := func(path string) (*os.File, error) {
+		if strings.Contains(path, "slow.example") {
+			opened.Add(1)
+			<-release
+		}
+		return sni.OpenNow(path)
+	}
+	s := openHooked(t, dir, sni.Options{Default: "a.example", Rescan: never}, sni.Hooks{Open: hook})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var waiting sync.WaitGroup
+	for range 10 {
+		waiting.Go(func() {
+			if _, err := s.Certificate(t.Context(), s.Lookup("slow.example")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "the load began", func() bool { return opened.Load() == 1 })
+	hungUp := errors.New("hung up")
+	cancel(hungUp)
+	if _, err := s.Certificate(ctx, s.Lookup("slow.example")); !errors.Is(err, hungUp) {
+		t.Errorf("error %v, want that of the context", err)
+	}
+	old := get(t, s, "fast.example")
+	renew(t, dir, "slow.example") // nor may looking at it again
+	renew(t, dir, "fast.example")
+	eventually(t, "the renewal of another", served(t, s, "fast.example", old))
+	close(release)
+	waiting.Wait()
+	if n := opened.Load(); n < 2 || n > 6 {
+		t.Errorf("%d opens by ten callers; want chain and key once, and again for the renewal", n)
+	}
+}
+
+func TestFailedLoadIsRetried(t *testing.T) {
+	dir := tree(t, "a.example", "b.example")
+	must(t, os.Remove(filepath.Join(dir, "b.example", "key.pem")))
+	var c counter
+	var r record
+	s := openHooked(t, dir, sni.Options{Default: "a.example", Rescan: never, Events: r.events()}, sni.Hooks{Open: c.open})
+	for range 100 {
+		if got := get(t, s, "b.example").Leaf.DNSNames[0]; got != "a.example" {
+			t.Fatalf("served %s", got)
+		}
+	}
+	if n := r.count("failed b.example"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	renew(t, dir, "b.example")
+	eventually(t, "it is loaded without being asked for", r.has("loaded b.example"))
+	if got := get(t, s, "b.example").Leaf.DNSNames[0]; got != "b.example" {
+		t.Errorf("served %s", got)
+	}
+}
+
+func TestNothingToFallBackOn(t *testing.T) {
+	dir := tree(t, "a.example")
+	must(t, os.Mkdir(filepath.Join(dir, "b.example"), 0o755))
+	s := open(t, dir, sni.Options{})
+	cert, err := s.GetCertificate(&tls.ClientHelloInfo{ServerName: "b.example"})
+	var folder *sni.FolderError
+	if cert != nil || !errors.As(err, &folder) {
+		t.Errorf("broken folder: %v, %v; want the folder's error", cert, err)
+	}
+	cert, err = s.GetCertificate(&tls.ClientHelloInfo{ServerName: "c.example"})
+	if cert != nil || err != nil {
+		t.Errorf("unknown name: %v, %v; want nothing", cert, err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	dir := tree(t, "a.example", "b.example", "c.example")
+	s := open(t, dir, sni.Options{Default: "a.example", Rescan: never})
+	must(t, s.Close())
+	must(t, s.Close())
+	old := get(t, s, "a.example")
+	get(t, s, "b.example") // lookups and loads work after Close
+	renew(t, dir, "a.example")
+	renew(t, dir, "d.example")
+	must(t, os.RemoveAll(filepath.Join(dir, "c.example")))
+	must(t, s.Reload(t.Context()))
+	if !served(t, s, "a.example", old)() {
+		t.Error("a is not renewed")
+	}
+	if s.Lookup("c.example").Kind != sni.Default || s.Lookup("d.example").Kind != sni.Exact {
+		t.Error("the folders were not listed again")
+	}
+	write(t, nil, dir, "b.example", "cert.pem")
+	for range 2 {
+		if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "b.example") {
+			t.Errorf("error %v does not tell of b.example", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Reload(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want that of the context", err)
+	}
+	must(t, os.RemoveAll(dir))
+	if err := s.Reload(t.Context()); err == nil {
+		t.Error("no error without a directory")
+	}
+	get(t, s, "a.example")
+}
+
+func TestManyAtOnce(t *testing.T) {
+	const folders = 12
+	name := func(i int) string { return fmt.Sprintf("n%d.example", i) }
+	dir := tree(t, "*.example")
+	for i := range folders {
+		renew(t, dir, name(i))
+	}
+	var r record
+	s := open(t, dir, sni.Options{Default: "*.example", Rescan: 30 * time.Millisecond, Events: r.events()})
+	again := func(name string) {
+		if err := authority().WriteFolder(dir, name, devcert.Leaf{Names: []string{name}}); err != nil {
+			t.Error(err)
+		}
+	}
+	until := time.Now().Add(1500 * time.Millisecond)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for time.Now().Before(until) {
+				name := name(rand.IntN(folders))
+				cert, err := s.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
+				if err != nil || cert == nil || cert.Leaf.VerifyHostname(name) != nil {
+					t.Errorf("%s: %v, %v", name, cert, err)
+					return
+				}
+			}
+		})
+	}
+	all.Go(func() {
+		for time.Now().Before(until) {
+			again(name(rand.IntN(folders / 2)))
+		}
+	})
+	all.Go(func() {
+		for time.Now().Before(until) {
+			name := name(folders/2 + rand.IntN(folders/2))
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+			again(name)
+		}
+	})
+	all.Go(func() {
+		for time.Now().Before(until) {
+			_ = s.Reload(t.Context()) // a folder may be gone or half written
+			for range s.Loaded() {
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	all.Wait()
+	must(t, s.Reload(t.Context()))
+	for i := range folders {
+		want, err := os.ReadFile(filepath.Join(dir, name(i), "cert.pem"))
+		must(t, err)
+		eventually(t, "what is on disk is served for "+name(i), func() bool {
+			return pemOf(get(t, s, name(i))) == string(want)
+		})
+	}
+}

@@ -1,0 +1,172 @@
+package sni
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// watch knows which directories are watched for which folders. Directories
+// are watched, not files: a watch on a file ends when another is renamed over
+// it. They are watched by resolved path, as inotify knows an inode only once
+// and tells its changes under one of several names.
+type watch struct {
+	mu       sync.Mutex
+	notifier *fsnotify.Watcher          // nil if there are no notifications
+	closed   bool                       // nothing is followed any more
+	root     string                     // the certificate directory, resolved
+	folders  map[string]map[string]bool // by watched directory
+	dirs     map[string][]string        // by folder
+	blind    map[string]bool            // folders that could not be watched
+}
+
+// marks is what to look at.
+type marks struct {
+	index   bool            // the list of folders
+	all     bool            // every folder asked for so far
+	folders map[string]bool // these, if they were asked for
+}
+
+func newWatch() *watch {
+	return &watch{
+		folders: make(map[string]map[string]bool),
+		dirs:    make(map[string][]string),
+		blind:   make(map[string]bool),
+	}
+}
+
+// errNoNotifier stands for the error that was told when the watch was opened.
+var errNoNotifier = errors.New("the file system's notifications are not available")
+
+// followRoot watches the certificate directory, also if it was made anew.
+func (w *watch) followRoot(dir string) error {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil // listing it fails too and tells why
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	old := w.root
+	w.root = root
+	w.release(old)
+	return w.add(root)
+}
+
+// follow makes dirs the directories watched for a folder. It adds them anew
+// even if they were watched: a directory may have been replaced since. None
+// means that the folder could not be resolved; then all stays as it is.
+func (w *watch) follow(e *entry, dirs []string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || e.gone.Load() || len(dirs) == 0 {
+		return nil
+	}
+	old := w.dirs[e.folder]
+	w.dirs[e.folder] = dirs
+	var errs []error
+	for _, dir := range dirs {
+		if w.folders[dir] == nil {
+			w.folders[dir] = make(map[string]bool)
+		}
+		w.folders[dir][e.folder] = true
+		errs = append(errs, w.add(dir))
+	}
+	for _, dir := range old {
+		if !slices.Contains(dirs, dir) {
+			w.unfollow(e.folder, dir)
+		}
+	}
+	err := errors.Join(errs...)
+	if err != nil {
+		w.blind[e.folder] = true
+	} else {
+		delete(w.blind, e.folder)
+	}
+	return err
+}
+
+// drop ends the watches of a folder that is gone.
+func (w *watch) drop(folder string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, dir := range w.dirs[folder] {
+		w.unfollow(folder, dir)
+	}
+	delete(w.dirs, folder)
+	delete(w.blind, folder)
+}
+
+func (w *watch) unfollow(folder, dir string) {
+	delete(w.folders[dir], folder)
+	w.release(dir)
+}
+
+// release ends the watch of a directory that nobody needs any more.
+func (w *watch) release(dir string) {
+	if dir == w.root || len(w.folders[dir]) > 0 {
+		return
+	}
+	delete(w.folders, dir)
+	if w.notifier != nil {
+		_ = w.notifier.Remove(dir) // an error means that it ended by itself
+	}
+}
+
+func (w *watch) add(dir string) error {
+	if w.notifier == nil {
+		return errNoNotifier
+	}
+	if err := w.notifier.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil // if it is gone already, the read that follows finds its successor
+}
+
+// concerned returns what the changed paths may concern.
+func (w *watch) concerned(paths map[string]bool) marks {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := marks{folders: make(map[string]bool)}
+	for path := range paths {
+		dir, name := filepath.Dir(path), filepath.Base(path)
+		switch {
+		case path == w.root:
+			m.index = true
+		case dir == w.root && strings.HasPrefix(name, ".."): // "..data" of a projected volume
+			m.index, m.all = true, true
+		case dir == w.root && !skipped(name):
+			m.index = true
+			m.folders[name] = true // it may be another directory or link target now
+		}
+		maps.Copy(m.folders, w.folders[dir])
+		maps.Copy(m.folders, w.folders[path])
+	}
+	return m
+}
+
+// unwatched returns the folders whose changes are not notified.
+func (w *watch) unwatched() map[string]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.blind)
+}
+
+func (w *watch) close() error {
+	w.mu.Lock()
+	notifier := w.notifier
+	w.notifier, w.closed = nil, true
+	w.mu.Unlock()
+	if notifier == nil {
+		return nil
+	}
+	return notifier.Close()
+}
