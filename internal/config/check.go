@@ -1,0 +1,102 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// minRelayIdle is how long a client waits for the reply to its final dot (RFC
+// 5321 section 4.5.3.2.6).
+const minRelayIdle = 10 * time.Minute
+
+// check reports what is wrong with the values of a completed cfg.
+func (s *source) check(cfg *Config) {
+	s.checkCertificates(&cfg.Certificates)
+	s.checkVersions(&cfg.TLS)
+	s.checkListeners(cfg)
+	s.checkAddresses(cfg)
+	s.checkBackends(cfg)
+	s.checkRange(&cfg.Limits.PreTLSCommands, 1, 100000)
+	s.checkRange(&cfg.Limits.PreTLSErrors, 1, 100000)
+	if cfg.Timeouts.RelayIdle < minRelayIdle {
+		s.fault(&cfg.Timeouts.RelayIdle,
+			"%v is too short: a client waits 10m for the reply to its final dot (RFC 5321 section 4.5.3.2.6), and to give up sooner doubles messages; want 10m or more",
+			cfg.Timeouts.RelayIdle)
+	}
+	if err := oneOf(&cfg.Log.Format, []byte(cfg.Log.Format), "a log format", "text", "json"); err != nil {
+		s.fault(&cfg.Log.Format, "%v", err)
+	}
+}
+
+func (s *source) checkCertificates(c *Certificates) {
+	if s.require(&c.Directory, "certificates.directory") && c.Directory == "" {
+		s.fault(&c.Directory, "certificates.directory is empty: name the folder that holds one folder per server name")
+	}
+	if strings.HasPrefix(c.Default, ".") || strings.ContainsRune(c.Default, '/') {
+		s.fault(&c.Default, "%q is not the name of a folder in certificates.directory: want one without a slash that does not begin with a dot", c.Default)
+	}
+}
+
+// checkVersions reports an empty range of TLS versions, at whichever key is
+// written in this group; if none is, another group is at fault.
+func (s *source) checkVersions(t *TLS) {
+	if t.MinVersion <= t.MaxVersion {
+		return
+	}
+	for _, field := range []any{&t.MinVersion, &t.MaxVersion} {
+		if s.isSet(field) {
+			s.fault(field, "min_version %v is above max_version %v", t.MinVersion, t.MaxVersion)
+			return
+		}
+	}
+}
+
+func (s *source) checkRange(field *int, lowest, highest int) {
+	if *field < lowest || *field > highest {
+		s.fault(field, "%d is out of range: want %d to %d", *field, lowest, highest)
+	}
+}
+
+func (s *source) checkName(field any, name, what string) {
+	if !simpleName.MatchString(name) {
+		s.fault(field, "%q is not a name for a %s: want 1 to 63 of a-z, 0-9, _ and -", name, what)
+	}
+}
+
+// proxyTLVs are the TLVs that proxy_tlvs may list.
+var proxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c", "alpn"}
+
+func (s *source) checkBackend(name string, b *Backend) {
+	s.checkName(b, name, "backend")
+	if s.require(&b.Addresses, "addresses") && len(b.Addresses) == 0 {
+		s.fault(&b.Addresses, "the list is empty: want at least one address")
+	}
+	for i, address := range b.Addresses {
+		if err := checkBackendAddress(address); err != nil {
+			s.fault(&b.Addresses[i], "%v", err)
+		}
+	}
+	if b.ClientInfo == ClientInfoProxyV1 {
+		s.checkProxyV1(b)
+		return
+	}
+	for i, tlv := range b.ProxyTLVs {
+		if err := oneOf(&tlv, []byte(tlv), "a TLV", proxyTLVs...); err != nil {
+			s.fault(&b.ProxyTLVs[i], "%v", err)
+		} else if slices.Contains(b.ProxyTLVs[:i], tlv) {
+			s.fault(&b.ProxyTLVs[i], "%q is in the list twice", tlv)
+		}
+	}
+	s.checkRange(&b.MaxHeaderBytes, 128, 4096)
+}
+
+// checkProxyV1 refuses what would have no effect on a version 1 header.
+func (s *source) checkProxyV1(b *Backend) {
+	if s.isSet(&b.ProxyTLVs) {
+		s.fault(&b.ProxyTLVs, "proxy_tlvs needs client_info proxy-v2: a version 1 header carries none")
+	}
+	if s.isSet(&b.MaxHeaderBytes) {
+		s.fault(&b.MaxHeaderBytes, "max_header_bytes needs client_info proxy-v2: a version 1 header has at most 107 bytes")
+	}
+}

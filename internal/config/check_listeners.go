@@ -1,0 +1,83 @@
+package config
+
+import (
+	"maps"
+	"slices"
+)
+
+func (s *source) checkListeners(cfg *Config) {
+	if len(cfg.Listeners) == 0 {
+		s.fault(&cfg.Listeners, "listeners: at least one is needed")
+	}
+	lines := make(map[string]int) // of the names
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		if s.require(&l.Name, "name") {
+			s.checkName(&l.Name, l.Name, "listener")
+			if line, taken := lines[l.Name]; taken {
+				s.fault(&l.Name, "the listener on line %d is named %q, too", line, l.Name)
+			} else {
+				lines[l.Name] = s.origins[&l.Name].line
+			}
+		}
+		s.require(&l.Address, "address")
+		s.require(&l.Mode, "mode")
+		s.checkSTARTTLS(l)
+		s.checkVersions(&l.TLS)
+		s.checkRoute(l, cfg)
+	}
+}
+
+// checkSTARTTLS checks the keys that only a STARTTLS listener has.
+func (s *source) checkSTARTTLS(l *Listener) {
+	if l.Mode == ModeImplicitTLS {
+		if s.isSet(&l.Hostname) {
+			s.fault(&l.Hostname, "hostname needs mode starttls: with implicit TLS the client sees the backend's greeting")
+		}
+		if s.isSet(&l.STARTTLS) {
+			s.fault(&l.STARTTLS, "starttls needs mode starttls: with implicit TLS nothing is sent in plaintext")
+		}
+	}
+	if l.Hostname != "" && !isName(smtpDomain, l.Hostname) {
+		s.fault(&l.Hostname, "%q is not a host name: want letters, digits and hyphens between dots", l.Hostname)
+	}
+}
+
+// checkRoute checks that the listener's backend exists.
+func (s *source) checkRoute(l *Listener, cfg *Config) {
+	if len(cfg.Backends) == 0 {
+		return // reported by checkBackends
+	}
+	names := slices.Sorted(maps.Keys(cfg.Backends))
+	if l.Backend == "" && !s.isSet(&l.Backend) {
+		s.fault(&l.Backend, "backend is missing: want %s", orList(names))
+		return
+	}
+	if _, ok := cfg.Backends[l.Backend]; ok {
+		return
+	}
+	if near := nearest(l.Backend, names); near != "" {
+		s.fault(&l.Backend, "no backend is named %q: did you mean %q?", l.Backend, near)
+		return
+	}
+	s.fault(&l.Backend, "no backend is named %q: want %s", l.Backend, orList(names))
+}
+
+func (s *source) checkBackends(cfg *Config) {
+	if len(cfg.Backends) == 0 {
+		s.fault(&cfg.Backends, "backends: at least one is needed")
+	}
+	used := make(map[string]bool)
+	certain := len(cfg.Listeners) > 0
+	for i := range cfg.Listeners {
+		l := &cfg.Listeners[i]
+		used[l.Backend] = true
+		certain = certain && s.origins[&l.Backend].state != faulty
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Backends)) {
+		s.checkBackend(name, cfg.Backends[name])
+		if certain && !used[name] {
+			s.fault(cfg.Backends[name], "no listener uses the backend %q: name it in a listener, or remove it", name)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+// Package config reads the configuration file and is the only reader of it.
+//
+// [Load] decodes strictly, fills in the defaults, and reports every fault at
+// once with its place, so that what it returns can be used without a second
+// look: no key is read and ignored, no string is interpreted later.
+//
+// It does not touch what the file names: whether the certificate directory
+// exists and the backend answers is for the caller to find out. It logs
+// nothing. A Config is plain data; nothing here keeps a hold on it.
+package config
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
+)
+
+// Config is one configuration file, complete and valid.
+type Config struct {
+	Certificates Certificates        `yaml:"certificates"`
+	TLS          TLS                 `yaml:"tls"`
+	Listeners    []Listener          `yaml:"listeners"`
+	Backends     map[string]*Backend `yaml:"backends"`
+	Limits       Limits              `yaml:"limits"`
+	Timeouts     Timeouts            `yaml:"timeouts"`
+	Log          Log                 `yaml:"log"`
+	Admin        Admin               `yaml:"admin"`
+}
+
+// Certificates says where the certificates are.
+type Certificates struct {
+	// Directory holds one folder per server name. A relative one was resolved
+	// against the folder of the configuration file.
+	Directory string `yaml:"directory"`
+	// Default is the folder served without SNI and for an unknown name; it may
+	// be empty.
+	Default string `yaml:"default"`
+	// Rescan is the time between two full looks at Directory.
+	Rescan time.Duration `yaml:"rescan"`
+}
+
+// TLS is how clients are met. In a Listener it is the effective value: its own
+// keys over those of the file's tls block.
+type TLS struct {
+	MinVersion       tlsopts.Version `yaml:"min_version"`
+	MaxVersion       tlsopts.Version `yaml:"max_version"`
+	ALPN             tlsopts.ALPN    `yaml:"alpn"`
+	UnknownSNI       UnknownSNI      `yaml:"unknown_sni"`
+	HandshakeTimeout time.Duration   `yaml:"handshake_timeout"`
+}
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	Name    string `yaml:"name"`
+	Address string `yaml:"address"`
+	Mode    Mode   `yaml:"mode"`
+	// STARTTLS is empty unless Mode is ModeSTARTTLS.
+	STARTTLS STARTTLS `yaml:"starttls"`
+	// Backend is a key of Config.Backends.
+	Backend string `yaml:"backend"`
+	// Hostname is the name in the proxy's own greeting and EHLO reply. Empty
+	// leaves the choice to the caller; it is always empty unless Mode is
+	// ModeSTARTTLS.
+	Hostname string `yaml:"hostname"`
+	TLS      TLS    `yaml:"tls"`
+}
+
+// Backend is one SMTP server behind the proxy.
+type Backend struct {
+	// Addresses are tried in order; each is host:port or unix:/path.
+	Addresses  []string   `yaml:"addresses"`
+	ClientInfo ClientInfo `yaml:"client_info"`
+	// ProxyTLVs is nil with ClientInfoProxyV1, whose header carries none.
+	ProxyTLVs      []string `yaml:"proxy_tlvs"`
+	MaxHeaderBytes int      `yaml:"max_header_bytes"`
+}
+
+// Limits bound what a client may do before TLS.
+type Limits struct {
+	PreTLSCommands int `yaml:"pretls_commands"`
+	PreTLSErrors   int `yaml:"pretls_errors"`
+}
+
+// Timeouts are all above zero.
+type Timeouts struct {
+	PreTLSIdle time.Duration `yaml:"pretls_idle"`
+	RelayIdle  time.Duration `yaml:"relay_idle"`
+	Connect    time.Duration `yaml:"connect"`
+	Greeting   time.Duration `yaml:"greeting"`
+	HalfClose  time.Duration `yaml:"half_close"`
+	Drain      time.Duration `yaml:"drain"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  slog.Level `yaml:"level"`
+	Format string     `yaml:"format"` // text or json
+}
+
+// Admin is the listener for metrics and health.
+type Admin struct {
+	Address string `yaml:"address"` // AdminOff switches it off
+	Pprof   bool   `yaml:"pprof"`
+}
+
+// AdminOff is the Admin.Address that stands for no admin listener.
+const AdminOff = "off"

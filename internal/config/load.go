@@ -1,0 +1,85 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxFileSize is far above any real file and bounds what a wrong path (a log,
+// a disk image) makes us read.
+const maxFileSize = 1 << 20
+
+// Load reads and checks a configuration file. What is wrong in the file comes
+// back as [Faults]; a file that does not exist as an error that wraps
+// [fs.ErrNotExist].
+func Load(file string) (*Config, error) {
+	// Looked at before it is opened: opening a named pipe waits for a writer.
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: name the configuration file with --config; config.example.yaml is one to start from", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file: name the configuration file itself", file)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(file, data)
+}
+
+// Parse checks the content of a configuration file. The name is put into
+// faults, and its folder is what a relative certificates.directory stands in.
+// An error is always of type [Faults].
+func Parse(file string, data []byte) (*Config, error) {
+	if line, text := unreadable(data); text != "" {
+		return nil, Faults{{File: file, Line: line, Text: text}}
+	}
+	s := &source{file: file, origins: make(map[any]origin)}
+	cfg := defaults()
+	if s.decode(data, cfg) {
+		s.complete(cfg)
+		s.check(cfg)
+	}
+	if len(s.faults) > 0 {
+		s.faults.sort()
+		return nil, s.faults
+	}
+	return cfg, nil
+}
+
+// unreadable finds what makes data something else than a text file, as a wrong
+// path does. The YAML parser finds most of it too, but not the line.
+func unreadable(data []byte) (line int, text string) {
+	if len(data) > maxFileSize {
+		return 0, fmt.Sprintf("the file is larger than %d bytes: it cannot be a configuration file", maxFileSize)
+	}
+	line = 1
+	for rest := data; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		rest = rest[size:]
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return line, "not UTF-8 text: save the file as UTF-8"
+		case r == '\n':
+			line++
+		case unicode.IsControl(r) && !strings.ContainsRune("\t\r\u0085", r):
+			return line, fmt.Sprintf("control character %U: remove it", r)
+		}
+	}
+	return 0, ""
+}

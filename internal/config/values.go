@@ -1,0 +1,96 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Mode is how a listener begins TLS.
+type Mode string
+
+const (
+	// ModeImplicitTLS begins TLS with the first byte (RFC 8314 section 3).
+	ModeImplicitTLS Mode = "implicit"
+	// ModeSTARTTLS begins in plaintext and upgrades (RFC 3207).
+	ModeSTARTTLS Mode = "starttls"
+)
+
+// UnmarshalText reads implicit or starttls.
+func (m *Mode) UnmarshalText(text []byte) error {
+	return oneOf(m, text, "a mode", ModeImplicitTLS, ModeSTARTTLS)
+}
+
+// STARTTLS is what a ModeSTARTTLS listener asks of its clients.
+type STARTTLS string
+
+// STARTTLSRequired lets no mail through before TLS.
+const STARTTLSRequired STARTTLS = "required"
+
+// UnmarshalText reads required.
+func (s *STARTTLS) UnmarshalText(text []byte) error {
+	if string(text) != string(STARTTLSRequired) {
+		return fmt.Errorf("%q cannot be written here: only %q can be in this release", text, STARTTLSRequired)
+	}
+	*s = STARTTLSRequired
+	return nil
+}
+
+// UnknownSNI is what becomes of a client that asks for a server name without
+// a certificate.
+type UnknownSNI string
+
+const (
+	// UnknownSNIFallback serves it the default certificate.
+	UnknownSNIFallback UnknownSNI = "fallback"
+	// UnknownSNIReject ends the handshake with the alert unrecognized_name.
+	UnknownSNIReject UnknownSNI = "reject"
+)
+
+// UnmarshalText reads fallback or reject.
+func (u *UnknownSNI) UnmarshalText(text []byte) error {
+	return oneOf(u, text, "a policy for unknown server names", UnknownSNIFallback, UnknownSNIReject)
+}
+
+// ClientInfo is how the backend learns who the client is.
+type ClientInfo string
+
+const (
+	// ClientInfoProxyV2 is the binary PROXY header, with TLVs.
+	ClientInfoProxyV2 ClientInfo = "proxy-v2"
+	// ClientInfoProxyV1 is the PROXY header in one line of text.
+	ClientInfoProxyV1 ClientInfo = "proxy-v1"
+)
+
+// UnmarshalText reads proxy-v2 or proxy-v1.
+func (c *ClientInfo) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "none":
+		return fmt.Errorf("%q is refused: without the PROXY header the backend would take every client for the proxy itself, and might relay for all; want %s or %s",
+			text, ClientInfoProxyV2, ClientInfoProxyV1)
+	case "xclient":
+		return fmt.Errorf("%q is not accepted yet: want %s or %s", text, ClientInfoProxyV2, ClientInfoProxyV1)
+	}
+	return oneOf(c, text, "a way to pass on the client's address", ClientInfoProxyV2, ClientInfoProxyV1)
+}
+
+// oneOf sets v to text if that is a known value; what names the kind of value.
+func oneOf[T ~string](v *T, text []byte, what string, known ...T) error {
+	names := make([]string, len(known))
+	for i, k := range known {
+		if string(k) == string(text) {
+			*v = k
+			return nil
+		}
+		names[i] = string(k)
+	}
+	return fmt.Errorf("%q is not %s: want %s", text, what, orList(names))
+}
+
+// orList writes names as "a, b or c".
+func orList(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
