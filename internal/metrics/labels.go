@@ -1,0 +1,107 @@
+package metrics
+
+// HandshakeFailure is why a TLS handshake with a client failed.
+type HandshakeFailure string
+
+// The reasons of tls_handshake_failures_total. Scanners and health checks make
+// most of the timeouts, ends of file and plain text; the other reasons name a
+// client, or a configuration, that wants a look.
+const (
+	HandshakeTimeout         HandshakeFailure = "timeout"               // not done by its deadline
+	HandshakeEOF             HandshakeFailure = "eof"                   // the client closed the connection
+	HandshakeReset           HandshakeFailure = "reset"                 // the client reset the connection
+	HandshakePlaintext       HandshakeFailure = "plaintext_on_tls_port" // SMTP, or no TLS record at all
+	HandshakeHTTP            HandshakeFailure = "http_on_tls_port"      // an HTTP request
+	HandshakeNoSharedVersion HandshakeFailure = "no_shared_version"
+	HandshakeNoSharedCipher  HandshakeFailure = "no_shared_cipher" // no cipher suite or no group
+	HandshakeUnknownSNI      HandshakeFailure = "unknown_sni"      // refused by tls.unknown_sni: reject
+	HandshakeNoCertificate   HandshakeFailure = "no_certificate"   // none that can be served
+	HandshakeALPN            HandshakeFailure = "alpn"             // only foreign protocol names
+	HandshakeClientAlert     HandshakeFailure = "client_alert"     // most often it does not trust the certificate
+	HandshakeOther           HandshakeFailure = "other"
+)
+
+var handshakeFailures = []HandshakeFailure{
+	HandshakeTimeout, HandshakeEOF, HandshakeReset, HandshakePlaintext, HandshakeHTTP,
+	HandshakeNoSharedVersion, HandshakeNoSharedCipher, HandshakeUnknownSNI, HandshakeNoCertificate,
+	HandshakeALPN, HandshakeClientAlert, HandshakeOther,
+}
+
+// STARTTLSOutcome is how the plain phase of a STARTTLS listener ended.
+type STARTTLSOutcome string
+
+// The outcomes of starttls_total.
+const (
+	STARTTLSUpgraded        STARTTLSOutcome = "upgraded"
+	STARTTLSHandshakeFailed STARTTLSOutcome = "handshake_failed"
+	STARTTLSInjection       STARTTLSOutcome = "injection"            // bytes behind the STARTTLS command (CVE-2011-0411)
+	STARTTLSDirectTLS       STARTTLSOutcome = "tls_without_starttls" // a ClientHello where a command was due
+	STARTTLSHTTP            STARTTLSOutcome = "http"
+	STARTTLSTooManyErrors   STARTTLSOutcome = "too_many_errors"
+	STARTTLSTooManyCommands STARTTLSOutcome = "too_many_commands"
+	STARTTLSTimeout         STARTTLSOutcome = "timeout"
+	STARTTLSQuit            STARTTLSOutcome = "quit"
+	STARTTLSDisconnected    STARTTLSOutcome = "disconnected"
+	STARTTLSUnavailable     STARTTLSOutcome = "unavailable" // we replied 454
+)
+
+var starttlsOutcomes = []STARTTLSOutcome{
+	STARTTLSUpgraded, STARTTLSHandshakeFailed, STARTTLSInjection, STARTTLSDirectTLS, STARTTLSHTTP,
+	STARTTLSTooManyErrors, STARTTLSTooManyCommands, STARTTLSTimeout, STARTTLSQuit, STARTTLSDisconnected,
+	STARTTLSUnavailable,
+}
+
+// SessionOutcome is how a session ended.
+type SessionOutcome string
+
+// The outcomes of sessions_total.
+const (
+	SessionOK                 SessionOutcome = "ok"
+	SessionPreTLS             SessionOutcome = "pretls" // ended before the client asked for TLS
+	SessionHandshakeFailed    SessionOutcome = "handshake_failed"
+	SessionBackendUnavailable SessionOutcome = "backend_unavailable" // no connection to it
+	SessionBackendRefused     SessionOutcome = "backend_refused"     // its greeting was 4xx or 5xx
+	SessionIdleTimeout        SessionOutcome = "idle_timeout"
+	SessionClientError        SessionOutcome = "client_error"
+	SessionBackendError       SessionOutcome = "backend_error"
+	SessionDrained            SessionOutcome = "drained" // ended by our own shutdown
+	SessionRefused            SessionOutcome = "refused" // by us, with 554 or the like
+	SessionPanic              SessionOutcome = "panic"
+)
+
+var sessionOutcomes = []SessionOutcome{
+	SessionOK, SessionPreTLS, SessionHandshakeFailed, SessionBackendUnavailable, SessionBackendRefused,
+	SessionIdleTimeout, SessionClientError, SessionBackendError, SessionDrained, SessionRefused, SessionPanic,
+}
+
+// BackendError is what went wrong between us and a backend, up to the end of
+// its greeting.
+type BackendError string
+
+// The reasons of backend_errors_total.
+const (
+	BackendRefused          BackendError = "refused" // the connection
+	BackendTimeout          BackendError = "timeout" // of the connection
+	BackendDNS              BackendError = "dns"
+	BackendUnreachable      BackendError = "unreachable"
+	BackendHeader           BackendError = "header" // the PROXY header was not made or not written
+	BackendGreetingRejected BackendError = "greeting_rejected"
+	BackendGreetingTimeout  BackendError = "greeting_timeout"
+	BackendGreetingInvalid  BackendError = "greeting_invalid" // not SMTP
+	BackendOther            BackendError = "other"
+)
+
+var backendErrors = []BackendError{
+	BackendRefused, BackendTimeout, BackendDNS, BackendUnreachable, BackendHeader,
+	BackendGreetingRejected, BackendGreetingTimeout, BackendGreetingInvalid, BackendOther,
+}
+
+// result is whether something was done.
+type result string
+
+const (
+	resultSuccess result = "success"
+	resultError   result = "error"
+)
+
+var results = []result{resultSuccess, resultError}
