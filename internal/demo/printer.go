@@ -3,11 +3,10 @@ package demo
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"sync"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
 )
 
 // maxShown is how much of a message's text is printed.
@@ -32,7 +31,7 @@ func (p *printer) print(s *session, text string, cut int64) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n=== message %d ===\n", p.count)
 	field := func(name, value string) {
-		fmt.Fprintf(&b, "%-13s%s\n", name, printable(value, ""))
+		fmt.Fprintf(&b, "%-13s%s\n", name, escape.Text(value, ""))
 	}
 	field("client", s.client.address)
 	field("destination", s.client.destination)
@@ -48,7 +47,7 @@ func (p *printer) print(s *session, text string, cut int64) {
 		field("RCPT TO", "<"+to+">")
 	}
 	text = strings.TrimSuffix(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
-	fmt.Fprintf(&b, "| %s\n", strings.ReplaceAll(printable(text, "\n\t"), "\n", "\n| "))
+	fmt.Fprintf(&b, "| %s\n", strings.ReplaceAll(escape.Text(text, "\n\t"), "\n", "\n| "))
 	if cut > 0 {
 		fmt.Fprintf(&b, "(cut here: %d bytes more)\n", cut)
 	}
@@ -73,33 +72,12 @@ func orNone(s string) string {
 	return s
 }
 
-// printable escapes, as Go would in a string, every character that is not
-// graphic, but for those in keep: control characters, the invisible ones that
-// turn the direction of writing, and bytes that are not UTF-8.
-func printable(s, keep string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case unicode.IsGraphic(r) || strings.ContainsRune(keep, r):
-			b.WriteString(s[:size])
-		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-		s = s[size:]
-	}
-	return b.String()
-}
-
 // faults prints what go-smtp logs, between messages.
 type faults struct{ printer *printer }
 
 func (f faults) Write(line []byte) (int, error) {
 	f.printer.mu.Lock()
 	defer f.printer.mu.Unlock()
-	f.printer.write("demo backend: " + printable(strings.TrimSpace(string(line)), "\n\t") + "\n")
+	f.printer.write("demo backend: " + escape.Text(strings.TrimSpace(string(line)), "\n\t") + "\n")
 	return len(line), nil
 }
