@@ -26,6 +26,17 @@ type Config struct {
 	Timeouts     Timeouts            `yaml:"timeouts"`
 	Log          Log                 `yaml:"log"`
 	Admin        Admin               `yaml:"admin"`
+
+	source *source
+}
+
+// FaultAt makes a fault that was found later, such as an address in use, of
+// the value that the file gives to a field; field is its address, such as
+// &cfg.Log.Level. A field that the file does not set stands where the group
+// begins that may hold it.
+func (c *Config) FaultAt(field any, text string) Fault {
+	o := c.source.origins[field]
+	return Fault{c.source.file, o.line, o.column, text}
 }
 
 // Certificates says where the certificates are.

@@ -63,6 +63,9 @@ func expect(t *testing.T, got, want *config.Config) {
 	t.Helper()
 	g, w := reflect.ValueOf(*got), reflect.ValueOf(*want)
 	for i := range g.NumField() {
+		if !g.Type().Field(i).IsExported() {
+			continue
+		}
 		if name := g.Type().Field(i).Name; name == "Backends" {
 			for key, backend := range want.Backends {
 				if !reflect.DeepEqual(got.Backends[key], backend) {
@@ -197,4 +200,29 @@ func read(t testing.TB, file string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+func TestFaultFoundLaterHasItsPlace(t *testing.T) {
+	t.Parallel()
+	cfg := load(t, "testdata/good/full.yaml")
+	for _, test := range []struct {
+		name  string
+		field any
+		want  string
+	}{
+		{"set", &cfg.Listeners[0].Address, "address"},
+		{"of a list", &cfg.Backends["mta"].Addresses[0], "unix:/run/mta.sock"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			fault := cfg.FaultAt(test.field, "in use")
+			lines := strings.Split(string(read(t, "testdata/good/full.yaml")), "\n")
+			if fault.Line < 1 || !strings.Contains(lines[fault.Line-1], test.want) {
+				t.Errorf("the fault stands at line %d, want that of %s", fault.Line, test.want)
+			}
+			if want := "testdata/good/full.yaml:"; !strings.HasPrefix(fault.String(), want) || !strings.HasSuffix(fault.String(), ": in use") {
+				t.Errorf("fault %q", fault)
+			}
+		})
+	}
 }

@@ -165,6 +165,9 @@ func fieldsOf(v reflect.Value) (keys []string, fields map[string]reflect.Value) 
 	fields = make(map[string]reflect.Value)
 	for i := range v.NumField() {
 		key := v.Type().Field(i).Tag.Get("yaml")
+		if key == "" {
+			continue // not of the file
+		}
 		keys = append(keys, key)
 		fields[key] = v.Field(i)
 	}

@@ -22,6 +22,9 @@ func keysOf(group reflect.Type, prefix string) []string {
 	var keys []string
 	for i := range group.NumField() {
 		field := group.Field(i)
+		if !field.IsExported() {
+			continue
+		}
 		path := prefix + field.Tag.Get("yaml")
 		switch {
 		case path == "listeners[].tls":

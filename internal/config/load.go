@@ -51,6 +51,7 @@ func Parse(file string, data []byte) (*Config, error) {
 	}
 	s := &source{file: file, origins: make(map[any]origin)}
 	cfg := defaults()
+	cfg.source = s
 	if s.decode(data, cfg) {
 		s.complete(cfg)
 		s.check(cfg)

@@ -65,7 +65,8 @@ func (s *source) mark(v reflect.Value, o origin) {
 	if v.Kind() != reflect.Struct {
 		return
 	}
-	for i := range v.NumField() {
-		s.mark(v.Field(i), o)
+	_, fields := fieldsOf(v)
+	for _, field := range fields {
+		s.mark(field, o)
 	}
 }
