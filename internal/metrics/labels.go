@@ -43,12 +43,13 @@ const (
 	STARTTLSQuit            STARTTLSOutcome = "quit"
 	STARTTLSDisconnected    STARTTLSOutcome = "disconnected"
 	STARTTLSUnavailable     STARTTLSOutcome = "unavailable" // we replied 454
+	STARTTLSDrained         STARTTLSOutcome = "drained"     // ended by our own shutdown
 )
 
 var starttlsOutcomes = []STARTTLSOutcome{
 	STARTTLSUpgraded, STARTTLSHandshakeFailed, STARTTLSInjection, STARTTLSDirectTLS, STARTTLSHTTP,
 	STARTTLSTooManyErrors, STARTTLSTooManyCommands, STARTTLSTimeout, STARTTLSQuit, STARTTLSDisconnected,
-	STARTTLSUnavailable,
+	STARTTLSUnavailable, STARTTLSDrained,
 }
 
 // SessionOutcome is how a session ended.
