@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
+)
+
+// Mode is how clients of a listener come to TLS.
+type Mode int
+
+// The modes of a listener. The zero value is none of them.
+const (
+	ModeImplicitTLS Mode = iota + 1 // TLS from the first byte (RFC 8314, port 465)
+	ModeSTARTTLS                    // STARTTLS, and nothing without it (RFC 3207, port 587)
+)
+
+func (m Mode) String() string {
+	switch m {
+	case ModeImplicitTLS:
+		return "implicit"
+	case ModeSTARTTLS:
+		return "starttls"
+	}
+	return fmt.Sprintf("Mode(%d)", int(m))
+}
+
+// Defaults of Timeouts and of Listener.
+const (
+	DefaultHandshakeTimeout = 30 * time.Second
+	DefaultRelayIdle        = 11 * time.Minute // a client waits 10 for the reply to its final dot (RFC 5321 section 4.5.3.2.6)
+	DefaultGreeting         = 5 * time.Minute  // RFC 5321 section 4.5.3.2.1
+	DefaultHalfClose        = 30 * time.Second
+)
+
+// Config is what a Server serves.
+type Config struct {
+	Listeners []Listener
+	Metrics   *Metrics     // nil: nothing is counted
+	Logger    *slog.Logger // nil: nothing is logged
+}
+
+// Metrics counts what sessions do. [NewMetrics] makes it.
+type Metrics = metrics.Proxy
+
+// NewMetrics registers the metrics of a Server.
+func NewMetrics(r prometheus.Registerer) *Metrics { return metrics.NewProxy(r) }
+
+// Listener is one address and what clients get there.
+type Listener struct {
+	Name    string // in logs and metrics
+	Address string // host:port
+	Mode    Mode
+	// TLS is the configuration without certificates, as tlsopts makes it. It
+	// must have session tickets disabled.
+	TLS *tls.Config
+	// Certificates answers the server names.
+	Certificates *sni.Store
+	// RejectUnknownSNI refuses names without a certificate with the alert
+	// unrecognized_name, in place of serving the default certificate. A port
+	// for mail exchange must not (RFC 8461 section 7.1).
+	RejectUnknownSNI bool
+	// HandshakeTimeout is one bound for the whole handshake, however slowly
+	// its bytes come. 0 means DefaultHandshakeTimeout.
+	HandshakeTimeout time.Duration
+	// Hostname stands in greetings and in replies that the proxy makes.
+	Hostname string
+	// MaxPlainCommands and MaxPlainErrors bound the phase before STARTTLS.
+	// 0 means the defaults of starttls.Server.
+	MaxPlainCommands, MaxPlainErrors int
+	Timeouts                         Timeouts
+	Backend                          Backend
+}
+
+// Timeouts bound the phases of a session. 0 means the default.
+type Timeouts struct {
+	PlainIdle time.Duration // for each command before STARTTLS
+	Greeting  time.Duration // for the backend's greeting
+	RelayIdle time.Duration // without a byte in either direction
+	HalfClose time.Duration // after the client ended its stream, when no reply is owed
+}
+
+// Backend is the SMTP server behind a listener.
+type Backend struct {
+	Name           string
+	Addresses      []string // host:port or unix:/path, tried in order
+	ConnectTimeout time.Duration
+	ProxyVersion   int      // of the PROXY protocol: 1 or 2
+	ProxyTLVs      []string // version 2: ssl, authority, unique_id, crc32c, alpn
+	MaxHeaderBytes int      // 0 means 232
+}
+
+// service is a Listener made ready. It never changes, so that a session keeps
+// the one with which it began.
+type service struct {
+	Listener
+	tlsConfig      *tls.Config
+	plain          *starttls.Server
+	backend        backend.Backend
+	header         proxyheader.Format
+	metrics        *metrics.Listener
+	backendMetrics *metrics.Backend
+}
+
+// newService checks a listener and makes it ready.
+func newService(l Listener) (*service, error) {
+	switch {
+	case l.Mode != ModeImplicitTLS && l.Mode != ModeSTARTTLS:
+		return nil, fmt.Errorf("listener %s: no mode", l.Name)
+	case l.TLS == nil || l.Certificates == nil:
+		return nil, fmt.Errorf("listener %s: no TLS configuration or no certificates", l.Name)
+	case !l.TLS.SessionTicketsDisabled:
+		// crypto/tls resumes a ticket of one server name under any other.
+		return nil, fmt.Errorf("listener %s: session tickets are not disabled", l.Name)
+	case l.Backend.ProxyVersion != 1 && l.Backend.ProxyVersion != 2:
+		return nil, fmt.Errorf("backend %s: PROXY protocol version %d: want 1 or 2", l.Backend.Name, l.Backend.ProxyVersion)
+	case len(l.Backend.Addresses) == 0:
+		return nil, fmt.Errorf("backend %s: no address", l.Backend.Name)
+	}
+	setDefault(&l.HandshakeTimeout, DefaultHandshakeTimeout)
+	setDefault(&l.Timeouts.Greeting, DefaultGreeting)
+	setDefault(&l.Timeouts.RelayIdle, DefaultRelayIdle)
+	setDefault(&l.Timeouts.HalfClose, DefaultHalfClose)
+	s := &service{
+		Listener: l,
+		backend: backend.Backend{
+			Name:           l.Backend.Name,
+			Addresses:      l.Backend.Addresses,
+			ConnectTimeout: l.Backend.ConnectTimeout,
+		},
+		header: headerFormat(l.Backend),
+	}
+	s.plain = &starttls.Server{
+		Hostname:     l.Hostname,
+		Keywords:     []string{"PIPELINING"},
+		IdleTimeout:  l.Timeouts.PlainIdle,
+		MaxCommands:  l.MaxPlainCommands,
+		MaxErrors:    l.MaxPlainErrors,
+		TLSAvailable: s.tlsAvailable,
+	}
+	s.tlsConfig = s.serverTLS()
+	return s, nil
+}
+
+func headerFormat(b Backend) proxyheader.Format {
+	format := proxyheader.Format{Version: b.ProxyVersion, MaxBytes: b.MaxHeaderBytes}
+	for _, name := range b.ProxyTLVs {
+		format.TLVs = append(format.TLVs, proxyheader.TLV(name))
+	}
+	return format
+}
+
+// tlsAvailable tells whether STARTTLS is worth a try; if not, it gets 454.
+func (s *service) tlsAvailable() bool {
+	if s.Certificates.Usable() {
+		return true
+	}
+	s.metrics.STARTTLS(metrics.STARTTLSUnavailable)
+	return false
+}
+
+// count gives the service its metrics, once it is sure to be served.
+func (s *service) count(m *Metrics) {
+	s.backendMetrics = m.Backend(s.Backend.Name)
+	s.metrics = m.Listener(s.Name, s.backendMetrics)
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
+	}
+}
+
+// newServices makes every listener of a configuration ready.
+func newServices(listeners []Listener) ([]*service, error) {
+	var services []*service
+	var errs []error
+	for _, l := range listeners {
+		s, err := newService(l)
+		errs = append(errs, err)
+		services = append(services, s)
+	}
+	if len(listeners) == 0 {
+		errs = append(errs, errors.New("no listener"))
+	}
+	return services, errors.Join(errs...)
+}

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
+)
+
+// probeTimeout bounds the talk with one address behind the connect.
+const probeTimeout = 10 * time.Second
+
+// CheckBackend tells which of a backend's addresses do not greet as an SMTP
+// server that expects our PROXY header. It takes its leave with QUIT: to
+// connect and hang up makes some servers count an error.
+func CheckBackend(ctx context.Context, b Backend) error {
+	format := headerFormat(b)
+	var errs []error
+	for _, address := range b.Addresses {
+		one := backend.Backend{Name: b.Name, Addresses: []string{address}, ConnectTimeout: b.ConnectTimeout}
+		conn, err := one.Dial(ctx)
+		if err == nil {
+			err = probe(conn, format)
+			conn.Close()
+			if err != nil {
+				err = fmt.Errorf("backend %s: address %s: %w", b.Name, address, err)
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func probe(conn net.Conn, format proxyheader.Format) error {
+	if err := conn.SetDeadline(time.Now().Add(probeTimeout)); err != nil {
+		return err
+	}
+	header, err := format.Probe(orLoopback(conn.LocalAddr()), orLoopback(conn.RemoteAddr()))
+	if err != nil {
+		return fmt.Errorf("PROXY header: %w", err)
+	}
+	if _, err := conn.Write(header); err != nil {
+		return fmt.Errorf("PROXY header: %w", err)
+	}
+	greeting, err := starttls.ReadGreeting(conn)
+	if err != nil {
+		return fmt.Errorf("no greeting: %w; does it expect the PROXY header (version %d) of this address?", err, format.Version)
+	}
+	if !greeting.Ready() {
+		return fmt.Errorf("its greeting refuses clients: %s", bytes.TrimSpace(greeting.Text))
+	}
+	if _, err := conn.Write([]byte("QUIT\r\n")); err != nil {
+		return err
+	}
+	_, err = starttls.ReadGreeting(conn) // the reply has the same form
+	return err
+}
+
+// orLoopback gives an address to an end that has none, that of a unix socket:
+// a version 1 header needs two.
+func orLoopback(a net.Addr) netip.AddrPort {
+	if ap := backend.AddrPort(a); ap.IsValid() {
+		return ap
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 25)
+}

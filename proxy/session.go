@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
+)
+
+// session is one client, from accept to close. It keeps the service with which
+// it began, whatever is reloaded meanwhile.
+type session struct {
+	*service
+	srv    *Server
+	id     string // in logs, replies of ours and the UNIQUE_ID TLV
+	began  time.Time
+	conn   *clientConn
+	client netip.AddrPort
+	local  netip.AddrPort // where the client connected to
+
+	tls       *tls.Conn     // nil before the handshake succeeded
+	hello     hello         // what the client asked for in its ClientHello
+	connected bool          // the backend was reached
+	toBackend atomic.Uint64 // bytes
+	toClient  atomic.Uint64 // bytes
+	messages  atomic.Uint64 // that the backend took
+}
+
+// clientConn is the connection from a client. crypto/tls hands it to the
+// callbacks of its configuration, which find the session by it.
+type clientConn struct {
+	net.Conn
+	session *session
+}
+
+// CloseWrite ends our direction of the connection.
+func (c *clientConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// start begins the session of a client that was accepted.
+func (srv *Server) start(conn net.Conn, service *service) {
+	srv.running.Add(1)
+	service.metrics.ConnectionOpened()
+	s := &session{
+		service: service,
+		srv:     srv,
+		id:      newID(),
+		began:   time.Now(),
+		client:  backend.AddrPort(conn.RemoteAddr()),
+		local:   backend.AddrPort(conn.LocalAddr()),
+	}
+	s.conn = &clientConn{Conn: conn, session: s}
+	go s.serve()
+}
+
+// newID makes a session's id: 64 random bits, short enough to be read out on
+// the telephone and to leave room in the PROXY header.
+func newID() string {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(id[:])
+}
+
+// serve owns the client's connection, the log line and the metrics.
+func (s *session) serve() {
+	defer s.srv.running.Done()
+	cut := context.AfterFunc(s.srv.killed, func() { s.conn.Close() })
+	end := s.runSafely()
+	s.close()
+	cut()
+	s.metrics.ConnectionClosed()
+	s.report(end)
+}
+
+// runSafely lets a panic end this session alone.
+func (s *session) runSafely() (end *ending) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.srv.metrics.Panic()
+			s.srv.log.Error("panic in a session: this is a bug, please report it", "id", s.id, "panic", v, "stack", string(debug.Stack()))
+			end = &ending{metrics.SessionPanic, fmt.Errorf("panic: %v", v)}
+		}
+	}()
+	return s.run()
+}
+
+// run carries the client from the greeting to the end of the relay. It returns
+// how the session ended.
+func (s *session) run() *ending {
+	if s.Mode == ModeSTARTTLS {
+		if end := s.plainPhase(); end != nil {
+			return end
+		}
+	}
+	if end := s.handshake(); end != nil {
+		return end
+	}
+	conn, greeting, end := s.connect() // never before the handshake
+	if end != nil {
+		return end
+	}
+	defer conn.Close()
+	if s.Mode == ModeSTARTTLS {
+		greeting = nil // the client had one before TLS
+	}
+	return s.relay(conn, greeting)
+}
+
+// plainPhase talks SMTP until the client has the 220 to its STARTTLS.
+func (s *session) plainPhase() *ending {
+	err := s.plain.Negotiate(s.srv.draining, s.conn, s.id)
+	if err == nil {
+		return nil
+	}
+	outcome := metrics.SessionPreTLS
+	reason := metrics.STARTTLSDisconnected
+	switch {
+	case errors.Is(err, starttls.ErrQuit):
+		reason = metrics.STARTTLSQuit
+	case errors.Is(err, starttls.ErrInjection):
+		reason, outcome = metrics.STARTTLSInjection, metrics.SessionRefused
+	case errors.Is(err, starttls.ErrTLSRecord):
+		reason = metrics.STARTTLSDirectTLS
+	case errors.Is(err, starttls.ErrHTTP):
+		reason, outcome = metrics.STARTTLSHTTP, metrics.SessionRefused
+	case errors.Is(err, starttls.ErrTooManyErrors):
+		reason, outcome = metrics.STARTTLSTooManyErrors, metrics.SessionRefused
+	case errors.Is(err, starttls.ErrTooMuch):
+		reason, outcome = metrics.STARTTLSTooManyCommands, metrics.SessionRefused
+	case errors.Is(err, starttls.ErrShutdown):
+		reason, outcome = metrics.STARTTLSDrained, metrics.SessionDrained
+	case isTimeout(err):
+		reason = metrics.STARTTLSTimeout
+	}
+	s.metrics.STARTTLS(reason)
+	return &ending{outcome, fmt.Errorf("before TLS: %w", err)}
+}
