@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
+)
+
+func checkCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration, every certificate, and what they name",
+		Long: `Check the configuration file and every certificate in the directory that it
+names; whether the addresses to listen on can be had, and whether the backends
+greet behind a PROXY header. Every fault is printed with its place and what to
+do about it, and the exit code is 1. Without a fault a summary is printed.
+The proxy may be running meanwhile.`,
+		Args: cobra.NoArgs,
+	}
+	file := configFlag(c)
+	offline := c.Flags().Bool("offline", false, "do not try the addresses to listen on, nor the backends")
+	c.RunE = doing(func(c *cobra.Command) error {
+		return runCheck(c.Context(), *file, *offline, c.OutOrStdout())
+	})
+	return c
+}
+
+// check is one run of the command.
+type check struct {
+	config  *config.Config
+	faults  []string
+	notes   []string
+	domains []sni.Report
+}
+
+func runCheck(ctx context.Context, file string, offline bool, out io.Writer) error {
+	cfg, err := config.Load(file)
+	if err != nil {
+		fmt.Fprintln(out, err)
+		return &faultError{}
+	}
+	c := &check{config: cfg}
+	c.certificates()
+	if !offline {
+		c.addresses()
+		c.backends(ctx)
+	}
+	for _, note := range c.notes {
+		fmt.Fprintln(out, "warning:", note)
+	}
+	if len(c.faults) > 0 {
+		for _, fault := range c.faults {
+			fmt.Fprintln(out, fault)
+		}
+		return &faultError{}
+	}
+	return c.summary(out)
+}
+
+// fault adds what was found wrong with a field of the configuration.
+func (c *check) fault(field any, err error) {
+	c.faults = append(c.faults, c.config.FaultAt(field, err.Error()).String())
+}
+
+func (c *check) certificates() {
+	from := &c.config.Certificates
+	reports, err := sni.Check(from.Directory)
+	if err != nil {
+		c.fault(&from.Directory, err)
+		return
+	}
+	defaultFound := from.Default == ""
+	for report := range reports {
+		if report.Err != nil {
+			c.faults = append(c.faults, report.Err.Error())
+			continue
+		}
+		for _, warning := range report.Warnings {
+			c.notes = append(c.notes, report.Folder+": "+warning)
+		}
+		defaultFound = defaultFound || report.Folder == from.Default
+		c.domains = append(c.domains, report)
+	}
+	if !defaultFound {
+		c.fault(&from.Default, fmt.Errorf("the default certificate %q is not among the folders of %s that can be served", from.Default, from.Directory))
+	}
+	if from.Default == "" && len(c.domains) > 1 {
+		c.notes = append(c.notes, c.config.FaultAt(&from.Default,
+			"no default certificate: clients without a server name, or with an unknown one, can not be served").String())
+	}
+}
+
+func (c *check) addresses() {
+	for i := range c.config.Listeners {
+		l := &c.config.Listeners[i]
+		if err := proxy.CheckAddress("listener "+l.Name, l.Address); err != nil {
+			c.fault(&l.Address, err)
+		}
+	}
+	if a := &c.config.Admin; a.Address != config.AdminOff {
+		if err := proxy.CheckAddress("admin", a.Address); err != nil {
+			c.fault(&a.Address, err)
+		}
+	}
+}
+
+func (c *check) backends(ctx context.Context) {
+	for _, name := range slices.Sorted(maps.Keys(c.config.Backends)) {
+		if err := proxy.CheckBackend(ctx, backendOf(c.config, name)); err != nil {
+			c.fault(&c.config.Backends[name].Addresses, err)
+		}
+	}
+}
+
+// summary tells what would be served.
+func (c *check) summary(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	row := func(cells ...any) { fmt.Fprintln(w, strings.TrimSuffix(fmt.Sprintln(cells...), "\n")) }
+	row("LISTENER\tADDRESS\tMODE\tTLS\tBACKEND")
+	for _, l := range c.config.Listeners {
+		mode := string(l.Mode)
+		if l.STARTTLS != "" {
+			mode += ", " + string(l.STARTTLS)
+		}
+		row(fmt.Sprintf("%s\t%s\t%s\t%v to %v\t%s", l.Name, l.Address, mode, l.TLS.MinVersion, l.TLS.MaxVersion, l.Backend))
+	}
+	row("\nBACKEND\tADDRESSES\tCLIENT INFO")
+	for _, name := range slices.Sorted(maps.Keys(c.config.Backends)) {
+		b := c.config.Backends[name]
+		row(fmt.Sprintf("%s\t%s\t%s", name, strings.Join(b.Addresses, " "), b.ClientInfo))
+	}
+	row("\nDOMAIN\tNAMES\tKEY\tEXPIRES\tDAYS LEFT")
+	for _, d := range c.domains {
+		leaf := d.Certificate.Leaf
+		row(fmt.Sprintf("%s\t%s\t%s\t%s\t%d", d.Folder, names(leaf), keyOf(leaf),
+			leaf.NotAfter.UTC().Format(time.DateOnly), int(time.Until(leaf.NotAfter).Hours()/24)))
+	}
+	return w.Flush()
+}
+
+// maxNames is how many names of a certificate the table shows.
+const maxNames = 3
+
+func names(leaf *x509.Certificate) string {
+	all := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		all = append(all, ip.String())
+	}
+	if len(all) > maxNames {
+		all = append(all[:maxNames], fmt.Sprintf("and %d more", len(all)-maxNames))
+	}
+	return strings.Join(all, " ")
+}
+
+func keyOf(leaf *x509.Certificate) string {
+	switch key := leaf.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "Ed25519"
+	}
+	return leaf.PublicKeyAlgorithm.String()
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/admin"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
+)
+
+// instance is the running program: what a configuration became. Its methods
+// are called from one goroutine, but for ready.
+type instance struct {
+	log                *logging
+	registry           *prometheus.Registry
+	process            *metrics.Process
+	certificateMetrics *metrics.Certificates
+	proxyMetrics       *proxy.Metrics
+
+	config       *config.Config
+	certificates *certificates
+	server       *proxy.Server
+	admin        *adminServer
+	draining     atomic.Bool
+	usable       atomic.Pointer[func() bool] // whether there is a certificate to serve
+}
+
+func newInstance(log *logging) *instance {
+	registry := prometheus.NewRegistry()
+	return &instance{
+		log:                log,
+		registry:           registry,
+		process:            metrics.NewProcess(registry, build()),
+		certificateMetrics: metrics.NewCertificates(registry),
+		proxyMetrics:       proxy.NewMetrics(registry),
+	}
+}
+
+// apply puts a configuration into force, whole or not at all: the first one
+// and each reload go the same way.
+func (i *instance) apply(cfg *config.Config) (err error) {
+	certs, admin := i.certificates, i.admin
+	defer func() {
+		if err != nil { // give back what was opened in vain
+			if certs != nil && certs != i.certificates && certs.Store != nil {
+				_ = certs.Close()
+			}
+			if admin != nil && admin != i.admin {
+				admin.close()
+			}
+		}
+	}()
+	if certs == nil || certs.from != cfg.Certificates {
+		if certs, err = openCertificates(cfg.Certificates, i); err != nil {
+			return err
+		}
+	}
+	if admin == nil || admin.from != cfg.Admin {
+		if admin, err = i.openAdmin(cfg.Admin); err != nil {
+			return err
+		}
+	}
+	listeners, err := listenersOf(cfg, certs)
+	if err != nil {
+		return err
+	}
+	if i.server == nil {
+		i.server, err = proxy.Listen(proxy.Config{Listeners: listeners, Metrics: i.proxyMetrics, Logger: i.log.Logger})
+	} else {
+		err = i.server.Reload(listeners)
+	}
+	if err != nil {
+		return err
+	}
+	i.adopt(cfg, certs, admin)
+	return nil
+}
+
+// adopt makes what apply opened the instance's own. Nothing can fail any more.
+func (i *instance) adopt(cfg *config.Config, certs *certificates, admin *adminServer) {
+	i.log.follow(cfg.Log)
+	i.config = cfg
+	if certs != i.certificates {
+		certs.takeOver(i.certificates)
+		i.certificates = certs
+		usable := certs.Usable
+		i.usable.Store(&usable)
+	}
+	if admin != i.admin {
+		if i.admin != nil {
+			i.admin.close()
+		}
+		i.admin = admin
+		go admin.serve(i.log)
+	}
+	i.process.ConfigLoaded()
+	i.tell(cfg)
+}
+
+// tell logs what is in force, at the start and after each reload.
+func (i *instance) tell(cfg *config.Config) {
+	i.log.Info("configuration in force", "certificates", cfg.Certificates.Directory, "admin", cfg.Admin.Address)
+	for _, l := range cfg.Listeners {
+		attributes := []any{"listener", l.Name, "address", i.server.Addr(l.Name).String(), "mode", string(l.Mode)}
+		if l.STARTTLS != "" {
+			attributes = append(attributes, "starttls", string(l.STARTTLS))
+		}
+		b := cfg.Backends[l.Backend]
+		attributes = append(attributes, "min_version", l.TLS.MinVersion.String(), "backend", l.Backend,
+			"backend_addresses", b.Addresses, "client_info", string(b.ClientInfo))
+		i.log.Info("listening", attributes...)
+	}
+}
+
+// reload reads the configuration file and the certificates anew. A fault
+// leaves everything as it was.
+func (i *instance) reload(file string) {
+	cfg, err := config.Load(file)
+	if err == nil {
+		served := i.certificates
+		if err = i.apply(cfg); err == nil && i.certificates == served {
+			// What is wrong with single folders was told by their events, and
+			// their last good certificates stay.
+			_ = i.certificates.Reload(context.Background())
+		}
+	}
+	if err != nil {
+		i.process.ConfigFailed()
+		i.log.Error("configuration refused; the one before it stays in force", "file", file, "error", err)
+		return
+	}
+	i.log.Info("configuration reloaded", "file", file)
+}
+
+// ready tells why no client should be sent here now, for /readyz.
+func (i *instance) ready() error {
+	usable := i.usable.Load()
+	switch {
+	case i.draining.Load():
+		return errors.New("shutting down")
+	case usable == nil:
+		return errors.New("starting")
+	case !(*usable)():
+		return errors.New("no certificate can be served")
+	}
+	return nil
+}
+
+// close ends what apply began.
+func (i *instance) close() {
+	if i.server != nil {
+		_ = i.server.Close()
+	}
+	if i.admin != nil {
+		i.admin.close()
+	}
+	if i.certificates != nil {
+		_ = i.certificates.Close()
+	}
+}
+
+// listenersOf turns the configuration into what package proxy serves.
+func listenersOf(cfg *config.Config, certs *certificates) ([]proxy.Listener, error) {
+	var listeners []proxy.Listener
+	for _, l := range cfg.Listeners {
+		options := tlsopts.Options{MinVersion: l.TLS.MinVersion, MaxVersion: l.TLS.MaxVersion, ALPN: l.TLS.ALPN}
+		tlsConfig, err := options.Config()
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+		}
+		listeners = append(listeners, proxy.Listener{
+			Name:             l.Name,
+			Address:          l.Address,
+			Mode:             modes[l.Mode],
+			TLS:              tlsConfig,
+			Certificates:     certs.Store,
+			RejectUnknownSNI: l.TLS.UnknownSNI == config.UnknownSNIReject,
+			HandshakeTimeout: l.TLS.HandshakeTimeout,
+			Hostname:         hostname(l),
+			MaxPlainCommands: cfg.Limits.PreTLSCommands,
+			MaxPlainErrors:   cfg.Limits.PreTLSErrors,
+			Timeouts: proxy.Timeouts{
+				PlainIdle: cfg.Timeouts.PreTLSIdle,
+				Greeting:  cfg.Timeouts.Greeting,
+				RelayIdle: cfg.Timeouts.RelayIdle,
+				HalfClose: cfg.Timeouts.HalfClose,
+			},
+			Backend: backendOf(cfg, l.Backend),
+		})
+	}
+	return listeners, nil
+}
+
+var modes = map[config.Mode]proxy.Mode{
+	config.ModeImplicitTLS: proxy.ModeImplicitTLS,
+	config.ModeSTARTTLS:    proxy.ModeSTARTTLS,
+}
+
+func backendOf(cfg *config.Config, name string) proxy.Backend {
+	b := cfg.Backends[name]
+	version := 2
+	if b.ClientInfo == config.ClientInfoProxyV1 {
+		version = 1
+	}
+	return proxy.Backend{
+		Name:           name,
+		Addresses:      b.Addresses,
+		ConnectTimeout: cfg.Timeouts.Connect,
+		ProxyVersion:   version,
+		ProxyTLVs:      b.ProxyTLVs,
+		MaxHeaderBytes: b.MaxHeaderBytes,
+	}
+}
+
+// hostname is the name in replies of ours.
+func hostname(l config.Listener) string {
+	if l.Hostname != "" {
+		return l.Hostname
+	}
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "localhost"
+	}
+	return name
+}
+
+// adminServer serves the admin address, or nothing if that is off.
+type adminServer struct {
+	from     config.Admin
+	listener net.Listener
+	server   *admin.Server
+}
+
+func (i *instance) openAdmin(from config.Admin) (*adminServer, error) {
+	a := &adminServer{from: from}
+	if from.Address == config.AdminOff {
+		return a, nil
+	}
+	var err error
+	if a.listener, err = proxy.Bind("admin", from.Address); err != nil {
+		return nil, err
+	}
+	a.server = admin.NewServer(admin.Config{
+		Gatherer: i.registry, Ready: i.ready, Pprof: from.Pprof, Logger: i.log.Logger,
+	})
+	return a, nil
+}
+
+func (a *adminServer) serve(log *logging) {
+	if a.server == nil {
+		return
+	}
+	if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+		log.Error("admin address: no metrics are served any more", "error", err)
+	}
+}
+
+func (a *adminServer) close() {
+	if a.server == nil {
+		return
+	}
+	_ = a.server.Close()
+	_ = a.listener.Close() // where it was never served
+}

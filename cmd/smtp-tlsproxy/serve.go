@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+)
+
+func serveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy",
+		Long: `Run the proxy in the foreground, logging to standard error.
+
+SIGHUP reads the configuration and the certificates anew; a faulty
+configuration changes nothing, and the log says why. SIGTERM and SIGINT stop
+accepting clients, let open transactions finish for at most timeouts.drain,
+and end with exit code 0; a second one ends at once.`,
+		Args: cobra.NoArgs,
+	}
+	file := configFlag(c)
+	c.RunE = doing(func(c *cobra.Command) error {
+		signals := make(chan os.Signal, 4)
+		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+		defer signal.Stop(signals)
+		return serve(*file, newLogging(c.ErrOrStderr()), signals)
+	})
+	return c
+}
+
+// errCut is the end by a second signal.
+var errCut = errors.New("stopped by a second signal before all sessions had ended")
+
+// serve runs the proxy until a signal ends it.
+func serve(file string, log *logging, signals <-chan os.Signal) error {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	i := newInstance(log)
+	defer i.close()
+	if err := i.apply(cfg); err != nil {
+		return err
+	}
+	go warnOfBackends(log, cfg)
+	served := make(chan error, 1)
+	go func() { served <- i.server.Serve() }()
+	for {
+		select {
+		case err := <-served:
+			return err
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				return i.drain(signals)
+			}
+			i.reload(file)
+		}
+	}
+}
+
+// warnOfBackends tells at the start of backends that are down. The proxy
+// serves all the same: they may come up later than it.
+func warnOfBackends(log *logging, cfg *config.Config) {
+	for name := range cfg.Backends {
+		if err := proxy.CheckBackend(context.Background(), backendOf(cfg, name)); err != nil {
+			log.Warn("backend does not answer; its clients get 421 until it does", "backend", name, "error", err)
+		}
+	}
+}
+
+// drain ends the proxy: not ready first, so that no new clients are sent here.
+func (i *instance) drain(signals <-chan os.Signal) error {
+	i.draining.Store(true)
+	i.log.Info("shutting down: no new clients, and open transactions finish", "drain", i.config.Timeouts.Drain)
+	ctx, cancel := context.WithTimeout(context.Background(), i.config.Timeouts.Drain)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- i.server.Shutdown(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				i.log.Warn("sessions outlived the drain and were cut", "drain", i.config.Timeouts.Drain)
+			}
+			i.log.Info("stopped")
+			return nil
+		case s := <-signals:
+			if s != syscall.SIGHUP { // a reload has no meaning any more
+				return errCut // close cuts what is left
+			}
+		}
+	}
+}
