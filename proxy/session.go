@@ -76,10 +76,10 @@ func (s *session) serve() {
 	defer s.srv.running.Done()
 	cut := context.AfterFunc(s.srv.killed, func() { s.conn.Close() })
 	end := s.runSafely()
+	s.report(end)
 	s.close()
 	cut()
 	s.metrics.ConnectionClosed()
-	s.report(end)
 }
 
 // runSafely lets a panic end this session alone.

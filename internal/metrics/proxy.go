@@ -61,7 +61,7 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 		sessions: r.counters("sessions_total",
 			"Sessions that ended, by how.", "listener", "backend", "outcome"),
 		sessionDuration: r.histograms("session_duration_seconds",
-			"Time from accepting a client to closing it.", sessionBuckets, "listener"),
+			"Time from accepting a client to the end of its session.", sessionBuckets, "listener"),
 		messages: r.counters("messages_total",
 			"Messages that the backend took over, by whether the client used TLS.", "listener", "tls"),
 		bytes: r.counters("bytes_total",

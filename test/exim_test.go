@@ -1,0 +1,118 @@
+package test
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// exim is an Exim of its own. It wants a PROXY header of every client, reads
+// at most 232 bytes of it, and delivers the test domains' mail into one
+// Maildir.
+type exim struct {
+	*process
+	maildir
+	proxied string
+}
+
+// eximAccount is compiled into Debian's Exim.
+const eximAccount = "Debian-exim"
+
+// eximBinary is where test/install unpacks Exim, or the machine's own.
+func eximBinary() string {
+	cache := cmp.Or(os.Getenv("SMTP_TLSPROXY_TEST_CACHE"), filepath.Join("..", ".cache"))
+	path, err := filepath.Abs(filepath.Join(cache, "exim", "usr", "sbin", "exim4"))
+	if err != nil || !isFile(path) {
+		return "/usr/sbin/exim4"
+	}
+	return path
+}
+
+func startExim(t testing.TB) *exim {
+	t.Helper()
+	need(t, "root", "exim")
+	account, err := user.Lookup(eximAccount)
+	if err != nil {
+		missing(t, "the user "+eximAccount+", without which Exim does not run")
+	}
+	uid, err := strconv.Atoi(account.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := sharedDir(t)
+	for _, name := range []string{"spool", "log", "mail"} {
+		ownedDir(t, filepath.Join(dir, name), 0o755, uid, -1)
+	}
+	log := filepath.Join(dir, "log", "main") // Exim writes it under its own account
+	writeFile(t, log, "")
+	if err := os.Chown(log, uid, -1); err != nil {
+		t.Fatal(err)
+	}
+	binary, address := eximBinary(), loopback(t)
+	configuration := filepath.Join(dir, "exim.conf")
+	writeFile(t, configuration, fmt.Sprintf(eximConfiguration, dir, binary))
+
+	// -bdf: a daemon in the foreground. Given by root, -C needs no list of
+	// trusted files.
+	command := exec.Command(binary, "-C", configuration, "-bdf", "-oX", strconv.Itoa(portOf(t, address)))
+	e := &exim{
+		process: startProcess(t, "Exim", log, command),
+		maildir: maildir(filepath.Join(dir, "mail", "inbox")),
+		proxied: address,
+	}
+	waitListening(t, e.process, address)
+	return e
+}
+
+// deliver_drop_privilege keeps Exim from executing itself again for each
+// delivery, which would need the set-user-id bit and a trusted configuration.
+const eximConfiguration = `exim_path = %[2]s
+exim_user = Debian-exim
+exim_group = Debian-exim
+primary_hostname = exim.test
+spool_directory = %[1]s/spool
+log_file_path = %[1]s/log/%%s
+pid_file_path = %[1]s/exim.pid
+local_interfaces = 127.0.0.1
+hosts_proxy = 127.0.0.1
+proxy_protocol_timeout = 3s
+deliver_drop_privilege = true
+keep_environment =
+add_environment =
+host_lookup =
+rfc1413_query_timeout = 0s
+tls_advertise_hosts =
+chunking_advertise_hosts = *
+smtp_accept_max = 200
+smtp_accept_max_per_connection = 1000
+message_logs = false
+log_selector = +proxy +smtp_connection +incoming_port +received_recipients
+domainlist ours = a.example : b.example : c.example : w.example
+acl_smtp_rcpt = check_rcpt
+acl_smtp_data = accept
+
+begin acl
+check_rcpt:
+  accept domains = +ours
+  deny message = relay not permitted
+
+begin routers
+inbox:
+  driver = accept
+  domains = +ours
+  transport = inbox
+
+begin transports
+inbox:
+  driver = appendfile
+  directory = %[1]s/mail/inbox
+  create_directory
+  maildir_format
+  user = Debian-exim
+  group = Debian-exim
+`
