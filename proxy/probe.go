@@ -27,7 +27,9 @@ func CheckBackend(ctx context.Context, b Backend) error {
 		one := backend.Backend{Name: b.Name, Addresses: []string{address}, ConnectTimeout: b.ConnectTimeout}
 		conn, err := one.Dial(ctx)
 		if err == nil {
+			cut := context.AfterFunc(ctx, func() { conn.Close() })
 			err = probe(conn, format)
+			cut()
 			conn.Close()
 			if err != nil {
 				err = fmt.Errorf("backend %s: address %s: %w", b.Name, address, err)

@@ -52,7 +52,7 @@ func runCheck(ctx context.Context, file string, offline bool, out io.Writer) err
 	cfg, err := config.Load(file)
 	if err != nil {
 		fmt.Fprintln(out, err)
-		return &faultError{}
+		return errTold
 	}
 	c := &check{config: cfg}
 	c.certificates()
@@ -67,7 +67,7 @@ func runCheck(ctx context.Context, file string, offline bool, out io.Writer) err
 		for _, fault := range c.faults {
 			fmt.Fprintln(out, fault)
 		}
-		return &faultError{}
+		return errTold
 	}
 	return c.summary(out)
 }

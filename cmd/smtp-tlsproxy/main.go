@@ -33,15 +33,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitFine
 	}
-	fault, met := errors.AsType[*faultError](err)
-	if !met {
-		fmt.Fprintf(stderr, "smtp-tlsproxy: %v\nTry 'smtp-tlsproxy --help'.\n", err)
-		return exitUsage
+	if _, met := errors.AsType[*faultError](err); met {
+		if !errors.Is(err, errTold) {
+			fmt.Fprintf(stderr, "smtp-tlsproxy: %v\n", err)
+		}
+		return exitFault
 	}
-	if fault.err != nil {
-		fmt.Fprintf(stderr, "smtp-tlsproxy: %v\n", fault.err)
-	}
-	return exitFault
+	fmt.Fprintf(stderr, "smtp-tlsproxy: %v\nTry 'smtp-tlsproxy --help'.\n", err)
+	return exitUsage
 }
 
 func rootCommand() *cobra.Command {
@@ -63,17 +62,13 @@ tells who the client is.`,
 }
 
 // faultError is an error of what a command did; every other error is one of
-// how it was called. A nil err means that the command has told it already.
-type faultError struct{ err error }
+// how it was called.
+type faultError struct{ error }
 
-func (e *faultError) Error() string {
-	if e.err == nil {
-		return "fault"
-	}
-	return e.err.Error()
-}
+func (e *faultError) Unwrap() error { return e.error }
 
-func (e *faultError) Unwrap() error { return e.err }
+// errTold ends a command that has printed what is wrong.
+var errTold = errors.New("faults were found")
 
 // doing turns a function into the RunE of a command without arguments.
 func doing(f func(c *cobra.Command) error) func(*cobra.Command, []string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -49,7 +50,11 @@ func serve(file string, log *logging, signals <-chan os.Signal) error {
 	if err := i.apply(cfg); err != nil {
 		return err
 	}
-	go warnOfBackends(log, cfg)
+	asking, stop := context.WithCancel(context.Background())
+	var asked sync.WaitGroup
+	asked.Go(func() { warnOfBackends(asking, log, cfg) })
+	defer asked.Wait()
+	defer stop()
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve() }()
 	for {
@@ -67,9 +72,9 @@ func serve(file string, log *logging, signals <-chan os.Signal) error {
 
 // warnOfBackends tells at the start of backends that are down. The proxy
 // serves all the same: they may come up later than it.
-func warnOfBackends(log *logging, cfg *config.Config) {
+func warnOfBackends(ctx context.Context, log *logging, cfg *config.Config) {
 	for name := range cfg.Backends {
-		if err := proxy.CheckBackend(context.Background(), backendOf(cfg, name)); err != nil {
+		if err := proxy.CheckBackend(ctx, backendOf(cfg, name)); err != nil && ctx.Err() == nil {
 			log.Warn("backend does not answer; its clients get 421 until it does", "backend", name, "error", err)
 		}
 	}
