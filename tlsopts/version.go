@@ -6,7 +6,7 @@ import (
 )
 
 // Version is a TLS protocol version, with the numbers of crypto/tls. The zero
-// value means "not set": [Options.Config] then takes the default.
+// value means "not set": the profile decides.
 type Version uint16
 
 // The versions that can be named. TLS 1.0 and 1.1 are deprecated (RFC 8996)
@@ -30,6 +30,14 @@ func (v Version) String() string {
 		return name
 	}
 	return fmt.Sprintf("0x%04x", uint16(v))
+}
+
+// check tells whether v can be named. The zero value is none.
+func (v Version) check() error {
+	if v == 0 || versionNames[v] != "" {
+		return nil
+	}
+	return fmt.Errorf("%s is not a TLS version: want TLS10, TLS11, TLS12 or TLS13", v)
 }
 
 // UnmarshalText reads one of TLSv1, TLSv1.1, TLSv1.2 and TLSv1.3.
