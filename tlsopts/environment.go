@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 )
@@ -13,15 +14,15 @@ import (
 // suites (tls10server, tlsrsakex, tls3des). These settings have one that no
 // field of tls.Config can undo, so that they are refused.
 
-// refuseEnvironment gives an error for each setting in GODEBUG that would
-// weaken p.
+// refuseEnvironment gives an error for each setting of GODEBUG, in the
+// environment or built in, that would weaken p.
 func refuseEnvironment(p *policy) []error {
-	settings := godebug(os.Getenv("GODEBUG"))
+	settings := godebug(builtIn() + "," + os.Getenv("GODEBUG"))
 	var errs []error
 	lost := func(setting string, groups ...tls.CurveID) {
 		groups = slices.DeleteFunc(groups, func(id tls.CurveID) bool { return !slices.Contains(p.groups, id) })
 		if len(groups) > 0 {
-			errs = append(errs, fmt.Errorf("GODEBUG=%s in the environment switches off %s: remove it, or set curves to a list without",
+			errs = append(errs, fmt.Errorf("GODEBUG=%s switches off %s: remove it, or set curves to a list without",
 				setting, strings.Join(groupNames(groups), ", ")))
 		}
 	}
@@ -32,16 +33,30 @@ func refuseEnvironment(p *policy) []error {
 		lost("tlssecpmlkem=0", tls.SecP256r1MLKEM768, tls.SecP384r1MLKEM1024)
 	}
 	if settings["tlssha1"] == "1" && p.min <= TLS12 && p.max >= TLS12 {
-		errs = append(errs, fmt.Errorf("GODEBUG=tlssha1=1 in the environment allows signatures with SHA-1 in TLS 1.2 (RFC 9155): remove it"))
+		errs = append(errs, fmt.Errorf("GODEBUG=tlssha1=1 allows signatures with SHA-1 in TLS 1.2 (RFC 9155): remove it"))
 	}
 	return errs
 }
 
-// godebug reads the variable as the runtime does: of a setting that is named
-// twice the last counts.
-func godebug(variable string) map[string]string {
+// builtIn are the settings that the main module of the program was built with.
+func builtIn() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "DefaultGODEBUG" {
+			return setting.Value
+		}
+	}
+	return ""
+}
+
+// godebug reads settings as the runtime does: of one that is named twice
+// the last counts.
+func godebug(list string) map[string]string {
 	settings := make(map[string]string)
-	for setting := range strings.SplitSeq(variable, ",") {
+	for setting := range strings.SplitSeq(list, ",") {
 		if key, value, ok := strings.Cut(setting, "="); ok {
 			settings[key] = value
 		}

@@ -67,14 +67,14 @@ func TestRefusedEnvironment(t *testing.T) {
 		options tlsopts.Options
 		want    string
 	}{
-		{"tlsmlkem=0", tlsopts.Options{}, "GODEBUG=tlsmlkem=0 in the environment switches off X25519MLKEM768, SecP256r1MLKEM768, SecP384r1MLKEM1024: " +
+		{"tlsmlkem=0", tlsopts.Options{}, "GODEBUG=tlsmlkem=0 switches off X25519MLKEM768, SecP256r1MLKEM768, SecP384r1MLKEM1024: " +
 			"remove it, or set curves to a list without"},
-		{"x=y,tlssecpmlkem=0", tlsopts.Options{}, "GODEBUG=tlssecpmlkem=0 in the environment switches off SecP256r1MLKEM768, SecP384r1MLKEM1024: " +
+		{"x=y,tlssecpmlkem=0", tlsopts.Options{}, "GODEBUG=tlssecpmlkem=0 switches off SecP256r1MLKEM768, SecP384r1MLKEM1024: " +
 			"remove it, or set curves to a list without"},
 		{"tlsmlkem=0", tlsopts.Options{Curves: "P-256:X25519"}, ""},
 		{"tlssecpmlkem=0", tlsopts.Options{Curves: "X25519MLKEM768:X25519"}, ""},
 		{"tlsmlkem=0,tlsmlkem=1", tlsopts.Options{}, ""},
-		{"tlssha1=1", tlsopts.Options{}, "GODEBUG=tlssha1=1 in the environment allows signatures with SHA-1 in TLS 1.2 (RFC 9155): remove it"},
+		{"tlssha1=1", tlsopts.Options{}, "GODEBUG=tlssha1=1 allows signatures with SHA-1 in TLS 1.2 (RFC 9155): remove it"},
 		{"tlssha1=1", tlsopts.Options{Profile: tlsopts.Modern}, ""},
 		{"tlsrsakex=1,tls3des=1,tls10server=1", tlsopts.Options{}, ""},
 	} {

@@ -32,10 +32,11 @@ func StandardNames() map[uint16]string {
 	return names
 }
 
-// IsGoSuite tells whether a cipher string can choose the suite of that name.
-func IsGoSuite(name string) bool {
+// IsServed tells whether a cipher string can choose the suite of that name, and
+// a distribution's OpenSSL has it.
+func IsServed(name string) bool {
 	s := suiteByName[name]
-	return s != nil && goSuites[s.id]
+	return s != nil && goSuites[s.id] && !s.has(weakEncryption)
 }
 
 // IsWeak tells whether the suite is left out of a distribution's OpenSSL.

@@ -37,7 +37,8 @@ import "crypto/tls"
 // order, hybrid and elliptic curves, ALPN strict.
 type Options struct {
 	// Profile chooses versions and cipher suites; the default is Intermediate.
-	// It has no like in Node.js or OpenSSL; see Mozilla's Server Side TLS.
+	// It has no like in Node.js or OpenSSL; see Mozilla's Server Side TLS. An
+	// unknown name is an error.
 	Profile Profile
 
 	// MinVersion is the lowest version accepted; the default is the profile's,
@@ -57,16 +58,18 @@ type Options struct {
 	Ciphers Ciphers
 
 	// HonorCipherOrder says whether the order of Ciphers or the client's
-	// decides; the default is ServerOrder. It is honorCipherOrder of Node.js,
-	// ssl_prefer_server_ciphers of nginx.
+	// decides; the default is ServerOrder. Only a Server holds to it. It is
+	// honorCipherOrder of Node.js, ssl_prefer_server_ciphers of nginx.
 	HonorCipherOrder CipherOrder
 
 	// Curves are the key exchange groups, in order of preference; the default is
-	// CurvesAuto. It is ecdhCurve of Node.js, ssl_ecdh_curve of nginx.
+	// CurvesAuto. It is ecdhCurve of Node.js, ssl_ecdh_curve of nginx. An
+	// unknown name is an error, and so are curves and suites that no version
+	// can be used with.
 	Curves Curves
 
-	// ALPN is the protocol name policy; the default is ALPNStrict. It is
-	// ALPNProtocols of Node.js.
+	// ALPN is the protocol name policy (RFC 7301); the default is ALPNStrict. It
+	// is ALPNProtocols of Node.js. Names of HTTP are an error.
 	ALPN ALPN
 }
 
