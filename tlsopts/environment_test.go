@@ -59,6 +59,11 @@ func TestApprovedOnly(t *testing.T) {
 	if got := tlsopts.CipherSuiteName(state.CipherSuite); got != "ECDHE-ECDSA-AES256-GCM-SHA384" || state.CurveID != tls.CurveP256 {
 		t.Errorf("got %s with %v", got, state.CurveID)
 	}
+	for _, o := range []tlsopts.Options{{Curves: "X25519"}, {Profile: tlsopts.Legacy, MaxVersion: tlsopts.TLS11}} {
+		if _, err := o.Config(); err == nil {
+			t.Errorf("%+v, of which nothing is approved, was accepted", o)
+		}
+	}
 }
 
 func TestRefusedEnvironment(t *testing.T) {

@@ -98,6 +98,9 @@ func (p *policy) setSuites(c Ciphers) error {
 func (p *policy) checkUse() error {
 	var dead []string
 	versions := p.versions()
+	if len(versions) == 0 || len(p.groups) == 0 {
+		return errors.New("nothing remains of the versions or curves in FIPS 140-3 mode: add TLSv1.2 or above, and P-256")
+	}
 	for _, v := range versions {
 		if v < TLS13 && !p.usable(v) {
 			dead = append(dead, v.String())
