@@ -68,7 +68,7 @@ func broken(t *testing.T) map[string]struct {
 		"empty folder": {func(f string) { must(t, os.MkdirAll(f, 0o755)) }, "no certificate; looked for cert.pem with key.pem, fullchain.pem"},
 		"no key":       {func(f string) { write(t, chain, f, "tls.crt") }, "tls.key is missing beside tls.crt"},
 		"no chain":     {func(f string) { write(t, key, f, "privkey.pem") }, "fullchain.pem is missing beside privkey.pem"},
-		"mismatch":     {pair(chain, other), "cert.pem and key.pem: tls: private key does not match"},
+		"mismatch":     {pair(chain, other), "cert.pem and key.pem: the private key does not match"},
 		"swapped":      {pair(key, chain), "cert.pem and key.pem: no PEM block \"CERTIFICATE\""},
 		"empty chain":  {pair(nil, key), "certificate file is empty"},
 		"not PEM":      {pair([]byte("hello"), key), "no PEM block"},

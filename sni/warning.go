@@ -1,12 +1,13 @@
 package sni
 
 import (
-	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io/fs"
 	"strings"
 	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // warnings tells what is wrong with a pair that is served nevertheless:
@@ -31,11 +32,7 @@ func warnings(folder string, cert *tls.Certificate, keyPath string, keyMode fs.F
 	if now.Before(leaf.NotBefore) {
 		warn("the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
-	// Public authorities name in the leaf where its issuer's certificate is
-	// to be had; private ones that sign leaves with the root seldom do.
-	if len(cert.Certificate) == 1 && len(leaf.IssuingCertificateURL) > 0 && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject) {
-		warn("the chain has no intermediate certificate; many clients cannot verify it: append it after the leaf")
-	}
+	texts = append(texts, tlsopts.ChainNotes(cert)...)
 	switch mode := keyMode.Perm(); {
 	case mode&0o022 != 0:
 		warn("the key file %s can be written by others (mode %04o): chmod 0600 it", keyPath, mode)
