@@ -5,10 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
@@ -20,36 +18,6 @@ func pairOf(t testing.TB, kind string) *tls.Certificate {
 	pair, err := tlsopts.ParsePair(leaf.pem(), leaf.keyPEM(t))
 	noErr(t, err)
 	return pair
-}
-
-// converse makes a TLS connection between the two configurations and lets
-// both sides say a byte, so that a TLS 1.3 ticket arrives. It returns the
-// server's and the client's state, or their errors.
-func converse(t testing.TB, server, client *tls.Config) (served, got tls.ConnectionState, serverErr, clientErr error) {
-	t.Helper()
-	near, far := net.Pipe()
-	deadline := time.Now().Add(20 * time.Second)
-	noErr(t, near.SetDeadline(deadline))
-	noErr(t, far.SetDeadline(deadline))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer far.Close()
-		conn := tls.Server(far, server)
-		if serverErr = conn.Handshake(); serverErr != nil {
-			return
-		}
-		served = conn.ConnectionState()
-		_, serverErr = conn.Write([]byte{1})
-	}()
-	conn := tls.Client(near, client)
-	if clientErr = conn.Handshake(); clientErr == nil {
-		got = conn.ConnectionState()
-		_, clientErr = conn.Read(make([]byte, 1))
-	}
-	_ = near.Close()
-	<-done
-	return served, got, serverErr, clientErr
 }
 
 func TestChooseCertificateInHandshakes(t *testing.T) {

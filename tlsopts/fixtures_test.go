@@ -8,10 +8,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -170,4 +172,42 @@ func readFile(t *testing.T, path ...string) []byte {
 	data, err := os.ReadFile(filepath.Join(path...))
 	noErr(t, err)
 	return data
+}
+
+// converse makes a TLS connection between the two configurations and has the
+// server say a byte, so that a ticket of TLS 1.3 arrives before it. It returns
+// the server's and the client's state, or their errors. A pipe will not do: in
+// TLS 1.3 both sides may write at once.
+func converse(t testing.TB, server, client *tls.Config) (served, got tls.ConnectionState, serverErr, clientErr error) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	noErr(t, err)
+	defer listener.Close()
+	near, err := net.Dial("tcp", listener.Addr().String())
+	noErr(t, err)
+	defer near.Close()
+	far, err := listener.Accept()
+	noErr(t, err)
+	deadline := time.Now().Add(20 * time.Second)
+	noErr(t, near.SetDeadline(deadline))
+	noErr(t, far.SetDeadline(deadline))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer far.Close()
+		conn := tls.Server(far, server)
+		if serverErr = conn.Handshake(); serverErr != nil {
+			return
+		}
+		served = conn.ConnectionState()
+		_, serverErr = conn.Write([]byte{1})
+	}()
+	conn := tls.Client(near, client)
+	if clientErr = conn.Handshake(); clientErr == nil {
+		got = conn.ConnectionState()
+		_, clientErr = conn.Read(make([]byte, 1))
+	}
+	_ = near.Close()
+	<-done
+	return served, got, serverErr, clientErr
 }
