@@ -75,14 +75,23 @@ func checkProtocol(name string) error {
 	return nil
 }
 
-// UnmarshalText reads strict or off. A list of names is for [ALPNOf].
+// UnmarshalList reads names, as [ALPNOf] does.
+func (a *ALPN) UnmarshalList(names []string) error {
+	list, err := ALPNOf(names...)
+	if err == nil {
+		*a = list
+	}
+	return err
+}
+
+// UnmarshalText reads strict or off. A list of names is for UnmarshalList.
 func (a *ALPN) UnmarshalText(text []byte) error {
 	switch v := ALPN(text); v {
 	case ALPNStrict, ALPNOff:
 		*a = v
 		return nil
 	}
-	return fmt.Errorf("%q is not an ALPN policy: want strict or off", text)
+	return fmt.Errorf("%q is not an ALPN policy: want strict, off or a list of names", text)
 }
 
 // protocols is the value of tls.Config.NextProtos for the policy.

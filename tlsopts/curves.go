@@ -74,13 +74,18 @@ func CurvesOf(names ...string) (Curves, error) {
 	return c, err
 }
 
-// UnmarshalText reads auto, or names with ":", "," or white space between them.
-func (c *Curves) UnmarshalText(text []byte) error {
-	curves, err := CurvesOf(strings.FieldsFunc(string(text), isSeparator)...)
+// UnmarshalList reads names, as [CurvesOf] does.
+func (c *Curves) UnmarshalList(names []string) error {
+	curves, err := CurvesOf(names...)
 	if err == nil {
 		*c = curves
 	}
 	return err
+}
+
+// UnmarshalText reads auto, or names with ":", "," or white space between them.
+func (c *Curves) UnmarshalText(text []byte) error {
+	return c.UnmarshalList(strings.FieldsFunc(string(text), isSeparator))
 }
 
 func isSeparator(r rune) bool { return strings.ContainsRune(separators, r) }

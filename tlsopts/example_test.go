@@ -34,7 +34,7 @@ func ExampleOptions_Server() {
 		return []*tls.Certificate{p256Cert(), rsaCert()}, nil // by hello.ServerName
 	}
 	options := tlsopts.Options{Ciphers: "ECDHE+CHACHA20:ECDHE+AESGCM"}
-	server, err := options.Server(certificates, nil)
+	server, err := options.Server(tlsopts.ServerConfig{Certificates: certificates})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -46,7 +46,7 @@ func newCertificate(key crypto.Signer) *tls.Certificate {
 // serve makes a Server with the certificates.
 func serve(t testing.TB, o tlsopts.Options, certificates ...*tls.Certificate) *tlsopts.Server {
 	t.Helper()
-	server, err := o.Server(func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return certificates, nil }, nil)
+	server, err := o.Server(tlsopts.ServerConfig{Certificates: func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return certificates, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,7 @@
 // SMTP.
 //
 //	options := tlsopts.Options{Ciphers: "ECDHE+AESGCM:ECDHE+CHACHA20"}
-//	server, err := options.Server(certificates, nil)
+//	server, err := options.Server(tlsopts.ServerConfig{Certificates: certificates})
 //	...
 //	listener, err := tls.Listen("tcp", ":465", server.Config())
 //
@@ -15,10 +15,13 @@
 // [Options.Config] gives a *tls.Config. crypto/tls ignores the order of the
 // cipher suites and curves in it; [Options.Server] holds to them.
 //
-// The package issues no certificates and knows nothing of session tickets, which
-// are off: crypto/tls resumes a ticket that it issued under one server name
-// under any other, and Outlook.com drops handshakes with Go servers that send
-// tickets (golang/go#70232).
+// ParsePairs reads certificates and keys in every common form, ClientAuth says
+// which client certificates are accepted, ServerAuth which server a client talks
+// to. The package issues no certificates.
+//
+// Session tickets are off unless a Server is given [Tickets]: crypto/tls resumes
+// a ticket that it issued under one server name under any other, and Outlook.com
+// drops handshakes with Go servers that send tickets (golang/go#70232).
 //
 // Nothing that the environment says weakens the result. Versions, cipher suites
 // and curves are always set by name, so that GODEBUG cannot switch on TLS 1.0,
@@ -84,6 +87,18 @@ func (o Options) Config() (*tls.Config, error) {
 		return nil, err
 	}
 	return p.config(), nil
+}
+
+// WithDefaults returns o with every field set that has a default of its own;
+// Ciphers stays as it is, where the profile's suites are meant.
+func (o Options) WithDefaults() Options {
+	inherit(&o.Profile, Intermediate)
+	inherit(&o.MinVersion, profileMin[o.Profile])
+	inherit(&o.MaxVersion, TLS13)
+	inherit(&o.HonorCipherOrder, ServerOrder)
+	inherit(&o.Curves, CurvesAuto)
+	inherit(&o.ALPN, ALPNStrict)
+	return o
 }
 
 // Merge returns o with every field that is not set taken from base, as for the

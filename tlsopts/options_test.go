@@ -102,7 +102,7 @@ func TestUnmarshalText(t *testing.T) {
 		{field[tlsopts.Curves], "curve25519", "", `"curve25519" is not the name of a curve: ` + curves},
 		{field[tlsopts.ALPN], "strict", "strict", ""},
 		{field[tlsopts.ALPN], "off", "off", ""},
-		{field[tlsopts.ALPN], "on", "", `"on" is not an ALPN policy: want strict or off`},
+		{field[tlsopts.ALPN], "on", "", `"on" is not an ALPN policy: want strict, off or a list of names`},
 		{field[tlsopts.Version], "TLSv1.2", "TLSv1.2", ""},
 		{field[tlsopts.Version], "1.2", "", `"1.2" is not a TLS version: want TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3`},
 	} {

@@ -2,6 +2,7 @@ package tlsopts
 
 import (
 	"crypto/tls"
+	"io"
 	"slices"
 )
 
@@ -21,7 +22,6 @@ type Server struct {
 	policy *policy
 	source CertificateSource
 	front  *tls.Config
-	full   *tls.Config
 	pinned map[pin]*tls.Config
 }
 
@@ -31,26 +31,35 @@ type pin struct {
 	group tls.CurveID
 }
 
-// Server makes a Server for the options. The function prepare, unless it is nil,
-// sets whatever else the configuration shall have, such as ClientCAs; it is
-// called once. Certificates, GetCertificate and GetConfigForClient belong to the
-// Server.
-//
-// Session ticket keys must be set in prepare, or in UnwrapSession and
-// WrapSession, as SetSessionTicketKeys acts on one configuration only.
-func (o Options) Server(source CertificateSource, prepare func(*tls.Config)) (*Server, error) {
+// ServerConfig is what a Server needs besides Options.
+type ServerConfig struct {
+	// Certificates finds those for a client; required.
+	Certificates CertificateSource
+	// ClientAuth says which client certificates are asked for and accepted; the
+	// default is none.
+	ClientAuth ClientAuth
+	// Tickets lets sessions resume. nil is never.
+	Tickets *Tickets
+	// ServerName and Context are what tickets are bound to besides ClientAuth:
+	// the certificate folder and the listener's context. See Binding.
+	ServerName, Context string
+	// KeyLog gets the secrets of every session in NSS key log format, for
+	// Wireshark. It makes the encryption void. nil is none.
+	KeyLog io.Writer
+}
+
+// Server makes a Server for the options.
+func (o Options) Server(c ServerConfig) (*Server, error) {
 	p, err := o.resolve()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{policy: p, source: source, full: p.config(), pinned: make(map[pin]*tls.Config)}
-	if prepare != nil {
-		prepare(s.full)
+	s := &Server{policy: p, source: c.Certificates, front: p.config(), pinned: make(map[pin]*tls.Config)}
+	s.front.GetCertificate = s.certificate
+	s.front.KeyLogWriter = c.KeyLog
+	if err := c.ClientAuth.Apply(s.front); err != nil {
+		return nil, err
 	}
-	s.full.Certificates, s.full.GetConfigForClient = nil, nil
-	s.full.GetCertificate = s.certificate
-	s.front = s.full.Clone()
-	s.front.GetConfigForClient = s.ConfigForClient
 
 	groups := []tls.CurveID{0}
 	if p.groupOrder {
@@ -58,18 +67,23 @@ func (o Options) Server(source CertificateSource, prepare func(*tls.Config)) (*S
 	}
 	for _, suite := range append([]uint16{0}, p.suites...) {
 		for _, group := range groups {
-			s.pinned[pin{suite, group}] = s.pin(suite, group)
+			config := s.pin(suite, group)
+			if c.Tickets != nil {
+				err := c.Tickets.Bind(config, Binding{ServerName: c.ServerName, Context: c.Context, ClientAuth: c.ClientAuth})
+				if err != nil {
+					return nil, err
+				}
+			}
+			s.pinned[pin{suite, group}] = config
 		}
 	}
+	s.front.GetConfigForClient = s.ConfigForClient
 	return s, nil
 }
 
 // pin makes the configuration for a decision.
 func (s *Server) pin(suite uint16, group tls.CurveID) *tls.Config {
-	if suite == 0 && group == 0 {
-		return s.full
-	}
-	c := s.full.Clone()
+	c := s.front.Clone()
 	if suite != 0 {
 		c.CipherSuites = []uint16{suite}
 	}
@@ -93,7 +107,11 @@ func (s *Server) ConfigForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 		return nil, err
 	}
 	decision, _ := s.policy.decide(hello, certificates)
-	return s.pinned[decision], nil
+	config := s.pinned[decision]
+	if config.GetConfigForClient != nil { // with tickets
+		return config.GetConfigForClient(hello)
+	}
+	return config, nil
 }
 
 // certificate gives the certificate that ConfigForClient chose the suite for.

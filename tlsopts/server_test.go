@@ -154,7 +154,7 @@ func TestServerCurveOrder(t *testing.T) {
 
 func TestServerSourceFails(t *testing.T) {
 	failure := errors.New("no such folder")
-	server, err := tlsopts.Options{}.Server(func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return nil, failure }, nil)
+	server, err := tlsopts.Options{}.Server(tlsopts.ServerConfig{Certificates: func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return nil, failure }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,15 +181,15 @@ func TestServerMakesConfigsOnce(t *testing.T) {
 	}
 }
 
-func TestServerPrepare(t *testing.T) {
-	server, err := tlsopts.Options{}.Server(nil, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert })
+func TestServerAsksForClientCertificates(t *testing.T) {
+	server, err := tlsopts.Options{}.Server(tlsopts.ServerConfig{ClientAuth: tlsopts.ClientAuth{Mode: tlsopts.ClientAuthRequireAny}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := server.Config().ClientAuth; got != tls.RequireAnyClientCert {
 		t.Errorf("got %v", got)
 	}
-	if _, err := (tlsopts.Options{Ciphers: "X"}).Server(nil, nil); err == nil {
+	if _, err := (tlsopts.Options{Ciphers: "X"}).Server(tlsopts.ServerConfig{}); err == nil {
 		t.Error("an invalid cipher string was accepted")
 	}
 }
