@@ -18,6 +18,7 @@ func ExampleTickets_Bind() {
 
 	auth := tlsopts.ClientAuth{Mode: tlsopts.ClientAuthRequest}
 	configs := make(map[string]*tls.Config) // one for each certificate folder
+	bound := make(map[string]*tlsopts.BoundTickets)
 	for _, name := range []string{"mail.example.com", "mail.example.net"} {
 		config, err := tlsopts.Options{}.Config()
 		if err != nil {
@@ -28,10 +29,7 @@ func ExampleTickets_Bind() {
 			log.Print(err)
 			return
 		}
-		if err := tickets.Bind(config, tlsopts.Binding{ServerName: name, Context: "submission", ClientAuth: auth}); err != nil {
-			log.Print(err)
-			return
-		}
+		bound[name] = tickets.Bind(config, tlsopts.Binding{ServerName: name, Context: "submission", ClientAuth: auth})
 		configs[name] = config // with its certificate
 	}
 
@@ -45,6 +43,6 @@ func ExampleTickets_Bind() {
 		if !ok {
 			return nil, nil // no tickets for other names
 		}
-		return config.GetConfigForClient(hello)
+		return bound[hello.ServerName].ForClient(config, hello), nil
 	}
 }

@@ -85,6 +85,9 @@ func TestParsePKCS12OfOpenSSL(t *testing.T) {
 	} {
 		for i, secret := range []string{passphrase, "", "pässphräse"} {
 			for _, chained := range []bool{false, true} {
+				if chained && secret != passphrase {
+					continue
+				}
 				out := fmt.Sprintf("%s-%d-%v.pfx", form, i, chained)
 				want := wanted[out]
 				want.secret, want.chain = secret, []signed{leaf}

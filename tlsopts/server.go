@@ -19,10 +19,11 @@ type CertificateSource func(*tls.ClientHelloInfo) ([]*tls.Certificate, error)
 //
 // A Server is safe for concurrent use.
 type Server struct {
-	policy *policy
-	source CertificateSource
-	front  *tls.Config
-	pinned map[pin]*tls.Config
+	policy  *policy
+	source  CertificateSource
+	front   *tls.Config
+	tickets *BoundTickets // nil: sessions do not resume
+	pinned  map[pin]*tls.Config
 }
 
 // pin is a decision. A zero field leaves it to crypto/tls.
@@ -60,6 +61,9 @@ func (o Options) Server(c ServerConfig) (*Server, error) {
 	if err := c.ClientAuth.Apply(s.front); err != nil {
 		return nil, err
 	}
+	if c.Tickets != nil {
+		s.tickets = c.Tickets.Bind(s.front, Binding{ServerName: c.ServerName, Context: c.Context, ClientAuth: c.ClientAuth})
+	}
 
 	groups := []tls.CurveID{0}
 	if p.groupOrder {
@@ -67,16 +71,10 @@ func (o Options) Server(c ServerConfig) (*Server, error) {
 	}
 	for _, suite := range append([]uint16{0}, p.suites...) {
 		for _, group := range groups {
-			config := s.pin(suite, group)
-			if c.Tickets != nil {
-				err := c.Tickets.Bind(config, Binding{ServerName: c.ServerName, Context: c.Context, ClientAuth: c.ClientAuth})
-				if err != nil {
-					return nil, err
-				}
-			}
-			s.pinned[pin{suite, group}] = config
+			s.pinned[pin{suite, group}] = s.pin(suite, group)
 		}
 	}
+	s.front.SessionTicketsDisabled = true // what resumes is under the others
 	s.front.GetConfigForClient = s.ConfigForClient
 	return s, nil
 }
@@ -108,8 +106,8 @@ func (s *Server) ConfigForClient(hello *tls.ClientHelloInfo) (*tls.Config, error
 	}
 	decision, _ := s.policy.decide(hello, certificates)
 	config := s.pinned[decision]
-	if config.GetConfigForClient != nil { // with tickets
-		return config.GetConfigForClient(hello)
+	if s.tickets != nil {
+		config = s.tickets.ForClient(config, hello)
 	}
 	return config, nil
 }

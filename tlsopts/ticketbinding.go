@@ -4,13 +4,10 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"slices"
 	"strings"
 	"time"
 )
-
-var errConfigForClient = errors.New("session_tickets: the configuration has a GetConfigForClient already: bind those that it returns")
 
 // Binding is what a ticket holds for. It resumes only where all of it is the
 // same as where it was issued.
@@ -20,50 +17,48 @@ type Binding struct {
 	ClientAuth ClientAuth // the settings that were applied to the configuration
 }
 
-// Bind lets clients resume sessions under config: it sets WrapSession,
-// UnwrapSession and GetConfigForClient, and enables tickets. It is the last
-// step before config is used, after ClientAuth.Apply.
+// Bind enables tickets in config and binds them: it sets WrapSession and
+// UnwrapSession. It is the last step before config is used or cloned, after
+// ClientAuth.Apply. By itself config then issues tickets and resumes nothing;
+// for that, ForClient of the result has to be asked for each client.
 //
-// crypto/tls asks for a certificate when a session resumes in TLS 1.2 but not
-// in TLS 1.3, and always for a configuration. So names are kept apart by having
-// a configuration for each, bound to its name, that an outer configuration's
-// GetConfigForClient finds. That callback must not return config itself but
-//
-//	return config.GetConfigForClient(hello)
-//
-// which is config for a client that has no ticket, and else a copy for this one
-// connection, which remembers when the session began: crypto/tls tells
-// WrapSession nothing of what UnwrapSession returned. Under config itself no
-// session resumes, though tickets are issued. A configuration that is used
-// alone needs no such care.
+// Names are kept apart by having a configuration for each, bound to its name,
+// that an outer configuration's GetConfigForClient finds: crypto/tls asks for a
+// configuration always, but not for a certificate when a session of TLS 1.3 is
+// resumed. The outer one has to have SessionTicketsDisabled set. That would break
+// the handshakes of an inner one that has tickets, but not WrapSession and
+// UnwrapSession ("session ticket keys unavailable"); with these it does not
+// matter, as the keys of crypto/tls are not used.
 //
 // Besides the binding a ticket holds for the server name that the client asked
 // for, in any case (RFC 6066 section 3 forbids resumption under another): folders
 // that serve several names, such as wildcards and the default, do not mix them.
-//
-// The outer configuration has to have SessionTicketsDisabled set. Without
-// WrapSession and UnwrapSession that would break the handshakes of an inner
-// one that has not ("session ticket keys unavailable"); with them it does not
-// matter, since the keys of crypto/tls are not used.
-func (t *Tickets) Bind(config *tls.Config, b Binding) error {
-	if config.GetConfigForClient != nil {
-		return errConfigForClient
-	}
+func (t *Tickets) Bind(config *tls.Config, b Binding) *BoundTickets {
 	sealer := &ticketSealer{tickets: t, binding: b.digest(config.ClientAuth)}
 	config.SessionTicketsDisabled = false
 	config.UnwrapSession = func([]byte, tls.ConnectionState) (*tls.SessionState, error) { return nil, nil }
 	config.WrapSession = (&resumption{ticketSealer: sealer}).wrap
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if !mayResume(config, hello) {
-			return config, nil
-		}
-		r := &resumption{ticketSealer: sealer}
-		connection := config.Clone()
-		connection.GetConfigForClient = nil
-		connection.WrapSession, connection.UnwrapSession = r.wrap, r.unwrap
-		return connection, nil
+	return &BoundTickets{sealer}
+}
+
+// BoundTickets resumes the sessions of one binding. It is safe for concurrent
+// use.
+type BoundTickets struct{ sealer *ticketSealer }
+
+// ForClient is the last step of a GetConfigForClient callback: it returns the
+// configuration under which a client may resume, given the one that Bind was
+// called for or a clone of it. That is config itself, unless the client may have
+// a ticket; then it is a copy for this one connection, which remembers when the
+// session began. crypto/tls tells WrapSession nothing of what UnwrapSession
+// returned, and Lifetime would begin anew with each resumption.
+func (b *BoundTickets) ForClient(config *tls.Config, hello *tls.ClientHelloInfo) *tls.Config {
+	if !mayResume(config, hello) {
+		return config
 	}
-	return nil
+	r := &resumption{ticketSealer: b.sealer}
+	connection := config.Clone()
+	connection.WrapSession, connection.UnwrapSession = r.wrap, r.unwrap
+	return connection
 }
 
 // digest of all fields, each behind its length.

@@ -70,7 +70,7 @@ func (s site) config(t testing.TB, tickets *tlsopts.Tickets) *tls.Config {
 		pair = pairOf(t, "P-256")
 		siteCertificate.pair.Store(pair)
 	}
-	inner := make(map[string]*tls.Config)
+	inner, bound := make(map[string]*tls.Config), make(map[string]*tlsopts.BoundTickets)
 	for _, folder := range s.folders {
 		config, err := tlsopts.Options{}.Config()
 		noErr(t, err)
@@ -78,21 +78,21 @@ func (s site) config(t testing.TB, tickets *tlsopts.Tickets) *tls.Config {
 		config.Certificates = []tls.Certificate{*pair}
 		noErr(t, s.auth.Apply(config))
 		if tickets != nil {
-			noErr(t, tickets.Bind(config, tlsopts.Binding{ServerName: folder, Context: s.context, ClientAuth: s.auth}))
+			bound[folder] = tickets.Bind(config, tlsopts.Binding{ServerName: folder, Context: s.context, ClientAuth: s.auth})
 		}
 		inner[folder] = config
 	}
 	outer, err := tlsopts.Options{}.Config()
 	noErr(t, err)
 	outer.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		config, ok := inner[strings.ToLower(hello.ServerName)]
-		if !ok {
-			config = inner[s.folders[0]]
+		folder := strings.ToLower(hello.ServerName)
+		if inner[folder] == nil {
+			folder = s.folders[0]
 		}
 		if tickets == nil {
-			return config, nil
+			return inner[folder], nil
 		}
-		return config.GetConfigForClient(hello)
+		return bound[folder].ForClient(inner[folder], hello), nil
 	}
 	return outer
 }

@@ -270,14 +270,17 @@ func TestTamperedTickets(t *testing.T) {
 	}
 }
 
-// TestTicketsOnOneConfig shows that a bound configuration that is used alone
-// needs no callback around it, and that one handed out by a callback without
-// asking it first resumes nothing, but works.
+// TestTicketsOnOneConfig shows that a single configuration can ask for itself,
+// and clones too, and that without asking nothing resumes, but all works.
 func TestTicketsOnOneConfig(t *testing.T) {
 	for _, version := range bothVersions {
 		tickets := openTickets(t, tlsopts.TicketOptions{})
-		config := &tls.Config{Certificates: []tls.Certificate{*pairOf(t, "P-256")}}
-		noErr(t, tickets.Bind(config, tlsopts.Binding{}))
+		bare := &tls.Config{Certificates: []tls.Certificate{*pairOf(t, "P-256")}}
+		bound := tickets.Bind(bare, tlsopts.Binding{})
+		config, clone := bare.Clone(), bare.Clone()
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return bound.ForClient(clone, hello), nil
+		}
 		v := visitor{name: "a.example", version: version}
 		var p pocket
 		for i := range 3 {
@@ -285,12 +288,32 @@ func TestTicketsOnOneConfig(t *testing.T) {
 				t.Errorf("%s: visit %d: resumed %v", tls.VersionName(version), i+1, got)
 			}
 		}
-		careless := &tls.Config{SessionTicketsDisabled: true, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return config, nil }}
-		if v.visit(t, careless, p.frozen()) {
-			t.Errorf("%s: resumed under a configuration that knows no session's age", tls.VersionName(version))
+		for range 2 {
+			if v.visit(t, bare, p.frozen()) {
+				t.Errorf("%s: resumed under a configuration that knows no session's age", tls.VersionName(version))
+			}
 		}
-		if err := tickets.Bind(config, tlsopts.Binding{}); err == nil || !strings.Contains(err.Error(), "GetConfigForClient") {
-			t.Errorf("bound twice: error %v", err)
+	}
+}
+
+// TestForClientShares shows that only a client with a ticket costs a copy.
+func TestForClientShares(t *testing.T) {
+	config := &tls.Config{}
+	bound := openTickets(t, tlsopts.TicketOptions{}).Bind(config, tlsopts.Binding{})
+	const sessionTicket, preSharedKey = 35, 41
+	for name, tt := range map[string]struct {
+		version    uint16
+		extensions []uint16
+		copied     bool
+	}{
+		"TLS 1.3":              {tls.VersionTLS13, []uint16{0, sessionTicket}, false},
+		"TLS 1.3 with ticket":  {tls.VersionTLS13, []uint16{0, sessionTicket, preSharedKey}, true},
+		"TLS 1.2":              {tls.VersionTLS12, []uint16{0}, false},
+		"TLS 1.2 with tickets": {tls.VersionTLS12, []uint16{0, sessionTicket}, true},
+	} {
+		got := bound.ForClient(config, &tls.ClientHelloInfo{SupportedVersions: []uint16{tt.version}, Extensions: tt.extensions})
+		if (got != config) != tt.copied {
+			t.Errorf("%s: a copy is %v", name, got != config)
 		}
 	}
 }
@@ -300,9 +323,10 @@ func TestTicketsOnOneConfig(t *testing.T) {
 func TestR35_OuterWithoutTickets(t *testing.T) {
 	for _, version := range bothVersions {
 		inner := &tls.Config{Certificates: []tls.Certificate{*pairOf(t, "P-256")}}
+		var bound *tlsopts.BoundTickets
 		outer := &tls.Config{SessionTicketsDisabled: true, GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-			if inner.GetConfigForClient != nil {
-				return inner.GetConfigForClient(hello)
+			if bound != nil {
+				return bound.ForClient(inner, hello), nil
 			}
 			return inner, nil
 		}}
@@ -310,7 +334,7 @@ func TestR35_OuterWithoutTickets(t *testing.T) {
 		if _, _, err, _ := converse(t, outer, client); err == nil || !strings.Contains(err.Error(), "session ticket keys unavailable") {
 			t.Errorf("%s: error %v: crypto/tls has changed, see Bind", tls.VersionName(version), err)
 		}
-		noErr(t, openTickets(t, tlsopts.TicketOptions{}).Bind(inner, tlsopts.Binding{}))
+		bound = openTickets(t, tlsopts.TicketOptions{}).Bind(inner, tlsopts.Binding{})
 		v := visitor{name: "a.example", version: version}
 		var p pocket
 		if v.visit(t, outer, &p) || !v.visit(t, outer, &p) {
