@@ -9,79 +9,91 @@ var hiddenKeywords = [][]byte{[]byte("STARTTLS"), []byte("XCLIENT"), []byte("XFO
 
 // filterEHLO returns a backend's 250 reply to EHLO without what is not for
 // clients under TLS. Lines that stay keep every byte, but for the hyphen of
-// the last one. The first line is the greeting and always stays.
+// the last one.
 func filterEHLO(reply []byte) []byte {
-	out := make([]byte, 0, len(reply))
-	last := 0 // where the last line that stays begins
-	for first := true; len(reply) > 0; first = false {
-		line, rest, _ := bytes.Cut(reply, []byte("\n"))
-		line = reply[:len(reply)-len(rest)]
-		reply = rest
-		if !first {
-			line = filterKeyword(line)
-		}
-		if line != nil {
-			last = len(out)
-			out = append(out, line...)
-		}
-	}
+	out := hideKeywords(reply)
+	last := bytes.LastIndexByte(out[:len(out)-1], '\n') + 1
 	if len(out) > last+3 && out[last+3] == '-' {
 		out[last+3] = ' '
 	}
 	return out
 }
 
+// hideKeywords returns a copy of the lines of a reply to EHLO that clients may
+// see. The first line is the greeting and always stays.
+func hideKeywords(reply []byte) []byte {
+	out := make([]byte, 0, len(reply))
+	first := true
+	for line := range bytes.Lines(reply) {
+		if !first {
+			line = filterKeyword(line)
+		}
+		first = false
+		out = append(out, line...)
+	}
+	return out
+}
+
 // hasKeyword tells whether a reply to EHLO offers a keyword.
 func hasKeyword(reply []byte, keyword string) bool {
+	first := true
 	for line := range bytes.Lines(reply) {
-		if len(line) > 4 {
-			word, _, _ := bytes.Cut(bytes.TrimRight(line[4:], "\r\n"), []byte(" "))
-			if bytes.EqualFold(word, []byte(keyword)) {
-				return true
-			}
+		if word, _ := splitKeyword(line); !first && bytes.EqualFold(word, []byte(keyword)) {
+			return true
 		}
+		first = false
 	}
 	return false
+}
+
+// splitKeyword returns the keyword of an EHLO line and what stands behind it,
+// without the line end.
+func splitKeyword(line []byte) (keyword, parameters []byte) {
+	if len(line) < 4 {
+		return nil, nil
+	}
+	text := bytes.Trim(line[4:], " \t\r\n")
+	if i := bytes.IndexAny(text, " \t"); i >= 0 {
+		return text[:i], text[i+1:]
+	}
+	return text, nil
 }
 
 // filterKeyword returns the EHLO line as the client may see it, nil for one
 // that it may not.
 func filterKeyword(line []byte) []byte {
-	if len(line) < 4 {
-		return line
-	}
-	text := bytes.TrimRight(line[4:], "\r\n")
-	keyword, parameters, _ := bytes.Cut(text, []byte(" "))
+	keyword, parameters := splitKeyword(line)
 	for _, hidden := range hiddenKeywords {
 		if bytes.EqualFold(keyword, hidden) {
 			return nil
 		}
 	}
-	switch {
-	case bytes.EqualFold(keyword, []byte("AUTH")):
-	case len(keyword) > 5 && bytes.EqualFold(keyword[:5], []byte("AUTH=")): // before RFC 2554
-		parameters = text[5:]
-	default:
+	name, _, legacy := bytes.Cut(keyword, []byte("="))
+	if !bytes.EqualFold(name, []byte("AUTH")) {
 		return line
+	}
+	if legacy { // AUTH=LOGIN, from before RFC 2554
+		_, parameters, _ = bytes.Cut(bytes.TrimRight(line, "\r\n"), []byte("="))
 	}
 	return filterMechanisms(line, parameters)
 }
 
 // filterMechanisms takes the SASL mechanisms out of an AUTH line that bind to
-// the TLS channel: the backend's channel is not the client's, so SCRAM-…-PLUS
-// can only fail (RFC 5802 section 6). A line that offers nothing then goes.
+// the TLS channel: the backend's channel is not the client's, so that they can
+// only fail (SCRAM-…-PLUS: RFC 5802 section 6; the suffix: RFC 5801 section 3).
+// A line that then offers nothing goes.
 func filterMechanisms(line, mechanisms []byte) []byte {
-	if !bytes.Contains(bytes.ToUpper(mechanisms), []byte("-PLUS")) {
-		return line
-	}
+	all := bytes.Fields(mechanisms)
 	var kept [][]byte
-	for _, mechanism := range bytes.Fields(mechanisms) {
-		upper := bytes.ToUpper(mechanism)
-		if !bytes.HasPrefix(upper, []byte("SCRAM-")) || !bytes.HasSuffix(upper, []byte("-PLUS")) {
+	for _, mechanism := range all {
+		if !bytes.HasSuffix(bytes.ToUpper(mechanism), []byte("-PLUS")) {
 			kept = append(kept, mechanism)
 		}
 	}
-	if len(kept) == 0 {
+	switch len(kept) {
+	case len(all):
+		return line
+	case 0:
 		return nil
 	}
 	start := bytes.LastIndex(line, mechanisms)

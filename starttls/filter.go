@@ -7,50 +7,54 @@ import (
 	"sync"
 )
 
-// Why a relay ended, besides the errors of the connections.
+// Why a relay ended, besides the errors of the connections. The client has its
+// last reply when one of the first three is returned.
 var (
-	// ErrRefused: the client spoke HTTP under TLS and got 554.
-	ErrRefused = errors.New("client spoke HTTP under TLS")
-	// ErrDrained: Drain ended the session between two transactions with 421.
+	// ErrRefused is returned by CopyCommands, wrapped with what it was, when
+	// the client sent what ends a session: HTTP, which got 554, or one of
+	// STARTTLS, XCLIENT and XFORWARD in a session that is a plain pipe, which
+	// got 421. The backend did not get it.
+	ErrRefused = errors.New("client refused")
+	// ErrDrained is returned by both copies when Drain ended the session
+	// between two transactions with 421.
 	ErrDrained = errors.New("drained")
-	// ErrTruncated: the client's stream ended within a command or a message.
-	// Nothing was completed.
-	ErrTruncated = errors.New("client's stream ended within a command or a message")
-	// ErrEHLOTooLong: the backend's reply to EHLO passed every bound.
+	// ErrEHLOTooLong is returned by both copies when the backend's reply to
+	// EHLO passed 64 KiB. The client got 421 in its place.
 	ErrEHLOTooLong = errors.New("backend's reply to EHLO is too long")
+	// ErrTruncated is returned by CopyCommands when the client's stream ended
+	// within a command or a message. Nothing was completed.
+	ErrTruncated = errors.New("client's stream ended within a command or a message")
 )
 
-const (
-	// maxCommandLine is the longest command that is followed. AUTH needs
-	// 12,288 octets (RFC 4954 section 4.5.1); no other command needs more.
-	maxCommandLine = bigBuffer
-	// maxEHLOReply bounds the reply to EHLO, which is held until it is whole.
-	maxEHLOReply = 64 << 10
-	// maxPending bounds the commands whose replies are awaited. A client that
-	// pipelines more waits for replies, as it would on a full socket.
-	maxPending = 1024
-
-	smallBuffer = 4 << 10  // what an idle session holds in each direction
-	bigBuffer   = 64 << 10 // what a busy one borrows
+var (
+	errHTTP   = fmt.Errorf("%w: it spoke HTTP under TLS", ErrRefused)
+	errHidden = fmt.Errorf("%w: STARTTLS, XCLIENT or XFORWARD hidden from the filter", ErrRefused)
+	// errEnded: the other direction is over, so that nothing comes of this one.
+	errEnded = errors.New("backend's stream has ended")
 )
 
-var bigBuffers = sync.Pool{New: func() any { return new([bigBuffer]byte) }}
+// maxPending bounds the commands whose replies are awaited. A client that
+// pipelines more waits for replies, as it would on a full socket.
+const maxPending = 1024
 
 // FilterConfig is what a Filter needs to know of its session.
 type FilterConfig struct {
-	// Hostname and ID stand in the replies that the filter makes itself.
+	// Hostname and ID stand in the replies that the filter makes itself: the
+	// proxy's domain name and the session's name in the log. Neither may hold
+	// a line end.
 	Hostname string
 	ID       string
-	// Message is called when the backend has taken a message, from the
-	// goroutine of CopyReplies. nil is allowed.
+	// Message is called each time the backend has taken a message (a 2yz reply
+	// to the end of DATA or to BDAT LAST), before the client has that reply,
+	// from the goroutine of CopyReplies. nil is allowed.
 	Message func()
 }
 
 // Filter relays SMTP between a client under TLS and a backend. Everything
 // passes byte for byte, except that
 //
-//   - STARTTLS, XCLIENT, XFORWARD and the SCRAM-…-PLUS mechanisms are taken
-//     out of the backend's replies to EHLO;
+//   - STARTTLS, XCLIENT, XFORWARD and the SASL mechanisms that bind to the TLS
+//     channel (SCRAM-…-PLUS) are taken out of the backend's replies to EHLO;
 //   - a client's STARTTLS gets 503, XCLIENT and XFORWARD get 502, and an HTTP
 //     request gets 554 and the end of the session;
 //   - [Filter.Drain] ends the session with 421 between two transactions.
@@ -61,95 +65,144 @@ type FilterConfig struct {
 // filter stops looking and is a plain pipe from then on: it never drops or
 // changes a byte because it lost track.
 //
+// A plain pipe must not become a way around the filter. A client can make one
+// on purpose, with a bare LF for example, and a backend that believes the
+// proxy would then believe the client's XCLIENT, and relay for it. So the pipe
+// still ends a session, with 421, rather than pass a line that begins with one
+// of the refused commands. An honest client meets that only if it broke the
+// rules before and then sends such a line within a message; its mail is
+// refused, never changed.
+//
 // A command passes on when its line is whole, so that a connection that is
 // cut never completes one; message data passes on as it comes.
 //
 // The filter begins behind the backend's greeting, which [ReadGreeting] takes.
-// CopyCommands and CopyReplies run in one goroutine each; Drain and Owed may
-// be called at any time. The filter closes nothing.
+// CopyCommands and CopyReplies run in one goroutine each, once; Drain and Owed
+// may be called at any time from any goroutine. Replies of the filter's own
+// may be written to the client while CopyReplies writes others, so the
+// client's Write must be safe for concurrent use, as that of a net.Conn is.
+//
+// The filter closes nothing and sets no deadline. When one of the copies
+// returns an error, the caller ends the other by a deadline or by closing the
+// connections.
 type Filter struct {
-	FilterConfig
+	config  FilterConfig
 	client  io.ReadWriter
 	backend io.ReadWriter
 
 	// Owned by CopyCommands.
 	window window
 	phase  phase
-	dot    endOfData
+	data   endOfData
 	chunk  uint64 // octets of a BDAT chunk to come
+	guard  guard  // looks through the plain pipe
 
 	// Owned by CopyReplies.
 	parser replyParser
 	ehlo   []byte // reply to EHLO, so far
-	first  bool   // at the first byte of a reply
 	hold   bool   // the current reply is one to EHLO
+	taken  int    // messages to be counted
 
 	mu          sync.Mutex
 	changed     sync.Cond
 	pending     []command // commands without a reply, oldest first
+	first       bool      // no reply is half read
 	unwritten   bool      // a reply was taken off pending but is not with the client yet
-	ahead       bool      // the backend has bytes that CopyCommands has not followed yet
+	answering   bool      // the filter writes a reply of its own
+	ahead       bool      // the backend has a line that CopyCommands has not followed yet
 	lastCode    int       // of the reply last completed
 	chunking    bool      // the backend takes BDAT
 	transaction bool      // a MAIL command was accepted and its message is not done
 	exchange    bool      // within an AUTH exchange
 	draining    bool
-	over        bool // 421 was sent: nothing more passes
-	ended       bool // one direction is done: nobody is waited for
-	lost        bool // the session is a plain pipe
+	over        error // why the session was ended: nothing more passes
+	ended       bool  // one direction is done: nobody is waited for
+	lost        bool  // the session is a plain pipe
+	asked       bool  // in the plain pipe: the client spoke last
 }
 
 // NewFilter prepares a relay between two connections.
 func NewFilter(client, backend io.ReadWriter, config FilterConfig) *Filter {
-	f := &Filter{FilterConfig: config, client: client, backend: backend, first: true}
+	f := &Filter{config: config, client: client, backend: backend, first: true}
 	f.changed.L = &f.mu
-	f.window.buf = make([]byte, smallBuffer)
+	f.window.buf = f.window.small[:]
 	return f
 }
 
 // Drain ends the session as soon as no transaction is open and every command
 // has its reply: the client then gets 421. It reports whether that was so at
-// once. Otherwise CopyReplies returns ErrDrained when it comes to that.
+// once. Otherwise both copies return ErrDrained when it comes to that. A
+// session that became a plain pipe does not end by itself.
 func (f *Filter) Drain() bool {
 	f.mu.Lock()
 	f.draining = true
-	idle := f.drainable()
-	f.over = f.over || idle
 	f.mu.Unlock()
-	if idle {
-		f.sayDrained()
+	return f.atRest() != nil
+}
+
+// atRest wakes what waits for replies, and ends a session that only waited for
+// them to end. Without it a drained session would go on until the client's
+// next command.
+func (f *Filter) atRest() error {
+	f.mu.Lock()
+	drained := f.drainable()
+	if drained {
+		f.over = ErrDrained
 	}
-	return idle
+	f.changed.Broadcast()
+	f.mu.Unlock()
+	if !drained {
+		return nil
+	}
+	f.say("421 4.3.2 %s shutting down (%s)")
+	return ErrDrained
 }
 
-// drainable needs mu.
+// drainable needs mu. Behind 221 and 421 a 421 would be one reply too many.
 func (f *Filter) drainable() bool {
-	return f.draining && !f.over && !f.lost && !f.unwritten && !f.ahead &&
-		len(f.pending) == 0 && !f.transaction && !f.exchange
+	return f.draining && f.over == nil && !f.lost && !f.ended &&
+		f.first && !f.unwritten && !f.answering && !f.ahead && len(f.pending) == 0 &&
+		!f.transaction && !f.exchange && f.lastCode != 221 && f.lastCode != 421
 }
 
-func (f *Filter) sayDrained() {
-	fmt.Fprintf(f.client, "421 4.3.2 %s shutting down (%s)\r\n", f.Hostname, f.ID)
+// hangUp ends the session with a last reply, and returns the reason.
+func (f *Filter) hangUp(reason error, format string) error {
+	f.mu.Lock()
+	if f.over != nil {
+		defer f.mu.Unlock()
+		return f.over
+	}
+	f.over = reason
+	f.changed.Broadcast()
+	f.mu.Unlock()
+	f.say(format)
+	return reason
+}
+
+// say writes a last reply. That it cannot be written changes nothing: the
+// session is over in any case.
+func (f *Filter) say(format string) {
+	fmt.Fprintf(f.client, format+"\r\n", f.config.Hostname, f.config.ID)
 }
 
 // Owed tells whether the backend owes the client a reply, as it does while it
-// decides about a message.
+// decides about a message: to cut the connection then makes the client send
+// the message again. In a plain pipe it tells whether the client spoke last.
 func (f *Filter) Owed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.lost {
+		return f.asked
+	}
 	return len(f.pending) > 0 || f.unwritten
 }
 
-// lose makes the session a plain pipe.
-func (f *Filter) lose() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.setLost()
-}
-
-// setLost needs mu.
+// setLost makes the session a plain pipe. It needs mu.
 func (f *Filter) setLost() {
-	f.lost = true
+	if f.lost {
+		return
+	}
+	f.lost, f.asked = true, len(f.pending) > 0
 	f.changed.Broadcast()
 }
 
@@ -161,10 +214,19 @@ func (f *Filter) end() {
 	f.changed.Broadcast()
 }
 
-// waitUntil blocks until met is true, or there is no point in waiting. It
-// needs mu, and lets go of it while it waits.
-func (f *Filter) waitUntil(met func() bool) {
-	for !met() && !f.ended && !f.lost && !f.over {
+// waitUntil blocks until met is true or the session is a plain pipe, and
+// returns why there is no point in waiting any more. It needs mu, and lets go
+// of it while it waits.
+func (f *Filter) waitUntil(met func() bool) error {
+	for {
+		switch {
+		case f.over != nil:
+			return f.over
+		case f.lost || met():
+			return nil
+		case f.ended:
+			return errEnded
+		}
 		f.changed.Wait()
 	}
 }

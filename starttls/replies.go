@@ -3,28 +3,34 @@ package starttls
 import (
 	"errors"
 	"io"
+	"slices"
 )
+
+// maxEHLOReply bounds the reply to EHLO, which is held until it is whole.
+const maxEHLOReply = 64 << 10
 
 // CopyReplies passes the backend's bytes on to the client until the backend
 // ends its stream, and then returns nil. It never completes a reply that was
 // cut.
+//
+// Otherwise it returns ErrDrained, ErrEHLOTooLong, ErrRefused where
+// CopyCommands did, or the error of a connection.
 func (f *Filter) CopyReplies() error {
 	defer f.end()
-	buf := make([]byte, smallBuffer)
+	var buf [smallBuffer]byte
 	for {
-		n, err := f.backend.Read(buf)
+		n, err := f.backend.Read(buf[:])
 		for part := buf[:n]; len(part) > 0; {
-			used, ferr := f.reply(part)
-			if ferr != nil {
-				return ferr
+			used, err := f.reply(part)
+			if err != nil {
+				return err
 			}
 			part = part[used:]
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			_, err = f.client.Write(f.ehlo)
-			return err
+			return f.write(hideKeywords(f.ehlo))
 		default:
 			return err
 		}
@@ -35,15 +41,32 @@ func (f *Filter) CopyReplies() error {
 // returns how many that were.
 func (f *Filter) reply(part []byte) (used int, err error) {
 	out, used, err := f.judge(part)
+	if errors.Is(err, ErrEHLOTooLong) {
+		return 0, f.hangUp(err, "421 4.3.0 %s service not available, closing connection (%s)")
+	}
 	if err != nil {
 		return 0, err
 	}
-	if len(out) > 0 {
-		if _, err := f.client.Write(out); err != nil {
-			return 0, err
+	for ; f.taken > 0; f.taken-- {
+		if f.config.Message != nil {
+			f.config.Message()
 		}
 	}
-	return used, f.written()
+	if err := f.write(out); err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	f.unwritten = false
+	f.mu.Unlock()
+	return used, f.atRest()
+}
+
+func (f *Filter) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	_, err := f.client.Write(p)
+	return err
 }
 
 // judge takes the replies of the part off pending, up to the end of a reply
@@ -56,15 +79,15 @@ func (f *Filter) judge(part []byte) (out []byte, used int, err error) {
 			if used > 0 {
 				break // first let the client have what is judged
 			}
-			f.waitUntil(func() bool { return len(f.pending) > 0 || !f.ahead })
+			// The reply to the line ahead must wait until it is known what
+			// that line is. errEnded: nobody will follow it any more.
+			_ = f.waitUntil(func() bool { return len(f.pending) > 0 || !f.ahead })
 		}
-		if f.over {
-			return nil, 0, ErrDrained
+		if f.over != nil {
+			return nil, 0, f.over
 		}
 		if f.lost {
-			out = append(f.ehlo, part...)
-			f.ehlo = nil
-			return out, len(part), nil
+			return f.judgePipe(part), len(part), nil
 		}
 		if f.first {
 			f.hold = len(f.pending) > 0 && f.pending[0] == ehlo
@@ -89,22 +112,35 @@ func (f *Filter) judge(part []byte) (out []byte, used int, err error) {
 	return part[:used], used, nil
 }
 
+// judgePipe returns all bytes, behind what was held of a reply to EHLO that
+// is none.
+func (f *Filter) judgePipe(part []byte) []byte {
+	f.asked = false
+	if len(f.ehlo) == 0 {
+		return part
+	}
+	part = append(f.ehlo, part...)
+	f.ehlo = nil
+	return part
+}
+
 // judgeEHLO adds a piece to the reply to EHLO, and returns the reply once it
 // is whole.
 func (f *Filter) judgeEHLO(piece []byte, code int) (out []byte, used int, err error) {
 	f.ehlo = append(f.ehlo, piece...)
+	if len(f.ehlo) > maxEHLOReply {
+		return nil, 0, ErrEHLOTooLong
+	}
 	if code == 0 {
-		if len(f.ehlo) > maxEHLOReply {
-			return nil, 0, ErrEHLOTooLong
-		}
 		return nil, len(piece), nil
 	}
 	out, f.ehlo = f.ehlo, nil
+	f.complete(code)
 	if code == 250 {
 		out = filterEHLO(out)
-		f.chunking = hasKeyword(out, "CHUNKING")
+		// A later EHLO or HELO of the same group decides for itself.
+		f.chunking = hasKeyword(out, "CHUNKING") && !slices.Contains(f.pending, ehlo) && !slices.Contains(f.pending, helo)
 	}
-	f.complete(code)
 	return out, len(piece), nil
 }
 
@@ -123,14 +159,14 @@ func (f *Filter) complete(code int) {
 	f.pending = f.pending[:copy(f.pending, f.pending[1:])]
 	done := code/100 == 2
 	switch c {
-	case ehlo, reset:
+	case ehlo, helo, rset:
 		f.transaction = f.transaction && !done
 	case mail:
 		f.transaction = f.transaction || done
 	case message:
 		f.transaction = false
-		if done && f.Message != nil {
-			f.Message()
+		if done {
+			f.taken++
 		}
 	case auth:
 		f.exchange = code == 334
@@ -138,20 +174,4 @@ func (f *Filter) complete(code int) {
 	if code == 354 && c != data || code == 334 && c != auth {
 		f.setLost()
 	}
-}
-
-// written tells the other direction that the client has its replies, and ends
-// a session that was only waiting for that.
-func (f *Filter) written() error {
-	f.mu.Lock()
-	f.unwritten = false
-	drained := f.drainable() && f.first
-	f.over = f.over || drained
-	f.changed.Broadcast()
-	f.mu.Unlock()
-	if drained {
-		f.sayDrained()
-		return ErrDrained
-	}
-	return nil
 }
