@@ -1,0 +1,331 @@
+package starttls_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
+)
+
+// Transcripts are described in testdata/README.md.
+
+const (
+	testHost = "mx.example.com"
+	testID   = "s1"
+)
+
+// group is consecutive lines of a transcript that say the same.
+type group struct {
+	line int    // of the first one, in the file
+	kind string // "C:", "S:", "B<", "B>" or "!"
+	text string // bytes, or the words of a directive
+}
+
+func readTranscript(t testing.TB, path string) []group {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var groups []group
+	joins := false
+	for i, line := range strings.Split(string(file), "\n") {
+		kind, text, _ := strings.Cut(line, " ")
+		switch {
+		case strings.HasPrefix(line, "#"):
+			continue
+		case line == "":
+			joins = false
+			continue
+		case kind == "!":
+			groups = append(groups, group{i + 1, kind, text})
+			joins = false
+			continue
+		case kind != "C:" && kind != "S:" && kind != "B<" && kind != "B>":
+			t.Fatalf("%s:%d: unknown kind %q", path, i+1, kind)
+		}
+		text = decodeLine(t, text)
+		if last := len(groups) - 1; joins && groups[last].kind == kind {
+			groups[last].text += text
+			continue
+		}
+		groups = append(groups, group{i + 1, kind, text})
+		joins = true
+	}
+	return groups
+}
+
+var repetition = regexp.MustCompile(`\{([^{}]+)\*([0-9]+)\}`)
+
+func decodeLine(t testing.TB, text string) string {
+	t.Helper()
+	text, open := strings.CutSuffix(text, `\c`)
+	text, err := strconv.Unquote(`"` + strings.ReplaceAll(text, `"`, `\"`) + `"`)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	text = repetition.ReplaceAllStringFunc(text, func(s string) string {
+		m := repetition.FindStringSubmatch(s)
+		n, _ := strconv.Atoi(m[2])
+		return strings.Repeat(m[1], n)
+	})
+	if open {
+		return text
+	}
+	return text + "\r\n"
+}
+
+// journal is what went over the connections, for the reader of a failure.
+type journal struct {
+	t     testing.TB
+	lines []string
+}
+
+func (j *journal) note(kind, text string) {
+	for line := range strings.Lines(text) {
+		if len(line) > 200 {
+			line = fmt.Sprintf("%s… (%d bytes)", line[:200], len(line))
+		}
+		j.lines = append(j.lines, fmt.Sprintf("%s %q", kind, line))
+	}
+}
+
+func (j *journal) fatalf(format string, args ...any) {
+	j.t.Helper()
+	j.t.Fatalf(format+"\n%s", append(args, strings.Join(j.lines, "\n"))...)
+}
+
+// scene is a session that a transcript plays.
+type scene struct {
+	journal
+	path    string
+	client  peer
+	backend peer
+	inbox   map[string][]byte // what arrived and was not expected yet: "S:", "B<"
+
+	server   *starttls.Server
+	cancel   context.CancelFunc
+	filter   *starttls.Filter
+	messages int
+	results  map[string]*result // by the word of the directive that checks it
+}
+
+type result struct {
+	done    bool
+	err     error
+	checked bool
+}
+
+// play runs a transcript: plain_… against a Server, relay_… through a Filter.
+func play(t *testing.T, name string) {
+	t.Helper()
+	t.Run(strings.TrimSuffix(name, ".smtp"), func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { playInBubble(t, filepath.Join("testdata", name)) })
+	})
+}
+
+func playInBubble(t *testing.T, path string) {
+	s := &scene{
+		journal: journal{t: t}, path: path, client: newPeer(), backend: newPeer(),
+		inbox: map[string][]byte{}, results: map[string]*result{},
+		server: &starttls.Server{Hostname: testHost, Keywords: []string{"PIPELINING"}},
+	}
+	groups := readTranscript(t, path)
+	for len(groups) > 0 && groups[0].kind == "!" && s.configure(groups[0].text) {
+		groups = groups[1:]
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer s.endStreams()
+	if strings.HasPrefix(filepath.Base(path), "plain_") {
+		s.startPlain(&running)
+	} else {
+		s.startRelay(&running)
+	}
+	for _, g := range groups {
+		synctest.Wait()
+		s.collect()
+		s.step(g)
+	}
+	synctest.Wait()
+	s.collect()
+	s.nothingLeft(len(groups))
+	s.endStreams()
+	running.Wait()
+	for word, r := range s.results {
+		if !r.checked && r.err != nil && !(word == "negotiate" && errors.Is(r.err, io.EOF)) {
+			s.fatalf("%s: %s returned %v, which no line expects", path, word, r.err)
+		}
+	}
+}
+
+func (s *scene) endStreams() {
+	s.client.out.Close()
+	s.backend.out.Close()
+}
+
+// run starts what a directive will check the result of.
+func (s *scene) run(running *sync.WaitGroup, word string, f func() error) {
+	r := &result{}
+	s.results[word] = r
+	running.Go(func() { r.err = f(); r.done = true })
+}
+
+func (s *scene) startPlain(running *sync.WaitGroup) {
+	conn := s.client.dial(running)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.run(running, "negotiate", func() error {
+		defer cancel()
+		err := s.server.Negotiate(ctx, conn, testID)
+		if err == nil {
+			// The bytes behind 220 are for TLS: the test sees them as B<.
+			io.Copy(s.backend.in, conn)
+		}
+		conn.Close()
+		return err
+	})
+}
+
+func (s *scene) startRelay(running *sync.WaitGroup) {
+	s.filter = starttls.NewFilter(s.client.other(), s.backend.other(), starttls.FilterConfig{
+		Hostname: testHost, ID: testID, Message: func() { s.messages++ },
+	})
+	s.run(running, "commands", s.filter.CopyCommands)
+	s.run(running, "replies", s.filter.CopyReplies)
+}
+
+// collect takes in what arrived.
+func (s *scene) collect() {
+	for kind, p := range map[string]peer{"S:": s.client, "B<": s.backend} {
+		arrived := p.in.take()
+		s.note(kind, string(arrived))
+		s.inbox[kind] = append(s.inbox[kind], arrived...)
+	}
+}
+
+func (s *scene) nothingLeft(line int) {
+	for kind, rest := range s.inbox {
+		if len(rest) > 0 {
+			s.fatalf("%s:%d: %s %q was not expected", s.path, line, kind, rest)
+		}
+	}
+}
+
+func (s *scene) step(g group) {
+	switch g.kind {
+	case "C:", "B>":
+		s.nothingLeft(g.line)
+		s.note(g.kind, g.text)
+		out := s.client.out
+		if g.kind == "B>" {
+			out = s.backend.out
+		}
+		if _, err := out.Write([]byte(g.text)); err != nil {
+			s.fatalf("%s:%d: %v", s.path, g.line, err)
+		}
+	case "S:", "B<":
+		rest, found := bytes.CutPrefix(s.inbox[g.kind], []byte(g.text))
+		if !found {
+			s.fatalf("%s:%d: %s got %q, want %q", s.path, g.line, g.kind, rest, g.text)
+		}
+		s.inbox[g.kind] = rest
+	default:
+		s.direct(g)
+	}
+}
+
+// configure obeys a directive that stands before the session.
+func (s *scene) configure(directive string) bool {
+	word, argument, _ := strings.Cut(directive, " ")
+	number, _ := strconv.Atoi(argument)
+	switch word {
+	case "keywords":
+		s.server.Keywords = strings.Split(argument, ",")
+	case "tls":
+		s.server.TLSAvailable = func() bool { return argument == "available" }
+	case "max-commands":
+		s.server.MaxCommands = number
+	case "max-errors":
+		s.server.MaxErrors = number
+	default:
+		return false
+	}
+	return true
+}
+
+// direct obeys a directive within the session.
+func (s *scene) direct(g group) {
+	word, argument, _ := strings.Cut(g.text, " ")
+	check := func(got any) {
+		s.t.Helper()
+		if fmt.Sprint(got) != argument {
+			s.fatalf("%s:%d: %s is %v, want %s", s.path, g.line, word, got, argument)
+		}
+	}
+	s.note("!", g.text)
+	switch word {
+	case "end":
+		map[string]peer{"client": s.client, "backend": s.backend}[argument].out.Close()
+	case "pass":
+		s.nothingLeft(g.line)
+		d, err := time.ParseDuration(argument)
+		if err != nil {
+			s.fatalf("%s:%d: %v", s.path, g.line, err)
+		}
+		time.Sleep(d) // in the bubble's time
+	case "shutdown":
+		s.nothingLeft(g.line)
+		s.cancel()
+	case "drain":
+		check(s.filter.Drain())
+	case "owed":
+		check(s.filter.Owed())
+	case "messages":
+		check(s.messages)
+	case "negotiate", "commands", "replies":
+		r := s.results[word]
+		r.checked = true
+		switch want, known := sentinels[argument]; {
+		case !known:
+			s.fatalf("%s:%d: unknown result %q", s.path, g.line, argument)
+		case !r.done:
+			s.fatalf("%s:%d: %s has not returned", s.path, g.line, word)
+		case !errors.Is(r.err, want):
+			s.fatalf("%s:%d: %s returned %v, want %v", s.path, g.line, word, r.err, want)
+		}
+	default:
+		s.fatalf("%s:%d: unknown directive", s.path, g.line)
+	}
+}
+
+var sentinels = map[string]error{
+	"nil": nil, "EOF": io.EOF, "timeout": os.ErrDeadlineExceeded,
+	"ErrQuit": starttls.ErrQuit, "ErrInjection": starttls.ErrInjection, "ErrTLSRecord": starttls.ErrTLSRecord,
+	"ErrHTTP": starttls.ErrHTTP, "ErrTooMuch": starttls.ErrTooMuch, "ErrTooManyErrors": starttls.ErrTooManyErrors,
+	"ErrShutdown": starttls.ErrShutdown, "ErrRefused": starttls.ErrRefused, "ErrDrained": starttls.ErrDrained,
+	"ErrTruncated": starttls.ErrTruncated, "ErrEHLOTooLong": starttls.ErrEHLOTooLong,
+}
+
+// TestTranscripts plays every file, so that none is forgotten.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.smtp")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, file := range files {
+		play(t, filepath.Base(file))
+	}
+}
