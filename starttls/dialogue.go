@@ -37,6 +37,7 @@ type dialogue struct {
 	in       [maxLine]byte
 	n        int // bytes of in that were read and not yet taken
 	out      []byte
+	deaf     bool // a reply could not be written: the client gets no other
 	total    int
 	commands int
 	errors   int
@@ -66,7 +67,9 @@ func (d *dialogue) run() error {
 
 // readLine returns the next command without its line end, and a nil line in
 // place of one that was too long. Replies are sent before it waits for the
-// client, so that a pipelined group is answered in one segment (RFC 2920).
+// client, so that a pipelined group is answered in one segment (RFC 2920). A
+// bare LF ends a command as well: nobody else reads these bytes, who could
+// take them in another way.
 func (d *dialogue) readLine() ([]byte, error) {
 	tooLong := false
 	deadline := d.deadline()
@@ -242,7 +245,7 @@ func (d *dialogue) reply(format string, arguments ...any) {
 }
 
 func (d *dialogue) flush() error {
-	if len(d.out) == 0 {
+	if len(d.out) == 0 || d.deaf {
 		return nil
 	}
 	if err := d.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
@@ -250,6 +253,7 @@ func (d *dialogue) flush() error {
 	}
 	_, err := d.conn.Write(d.out)
 	d.out = d.out[:0]
+	d.deaf = err != nil
 	return err
 }
 
@@ -262,7 +266,7 @@ func splitCommand(line []byte) (verb, argument string) {
 			return "", ""
 		}
 	}
-	return strings.ToUpper(string(word)), string(bytes.TrimSpace(rest))
+	return strings.ToUpper(string(word)), string(bytes.Trim(rest, " \t"))
 }
 
 // isHTTP knows the methods with which a cross-protocol attack begins (ALPACA).

@@ -132,7 +132,8 @@ func NewFilter(client, backend io.ReadWriter, config FilterConfig) *Filter {
 // Drain ends the session as soon as no transaction is open and every command
 // has its reply: the client then gets 421. It reports whether that was so at
 // once. Otherwise both copies return ErrDrained when it comes to that. A
-// session that became a plain pipe does not end by itself.
+// session that became a plain pipe does not end by itself. Drain takes as long
+// as the client takes to receive the reply.
 func (f *Filter) Drain() bool {
 	f.mu.Lock()
 	f.draining = true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -269,4 +270,49 @@ func TestR72_PlainLimits(t *testing.T) {
 func TestR74_PlainTimes(t *testing.T) {
 	play(t, "plain_idle.smtp")
 	play(t, "plain_total_time.smtp")
+}
+
+// A context that ends while a command is handled ends the session before the
+// next one is awaited, however the deadlines fall. Behind the 220 it ends
+// without another word.
+func TestShutdownWithinCommand(t *testing.T) {
+	for available, want := range map[bool]string{
+		false: "454 4.7.0 TLS not available due to local problem (s1)\r\n421 4.3.2 mx.example.com shutting down (s1)\r\n",
+		true:  ready,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var pumps sync.WaitGroup
+			p := newPeer()
+			conn := p.dial(&pumps)
+			ctx, cancel := context.WithCancel(context.Background())
+			server := &starttls.Server{Hostname: testHost, TLSAvailable: func() bool {
+				cancel()
+				synctest.Wait() // the interrupt has set its deadline
+				return available
+			}}
+			p.out.Write([]byte("STARTTLS\r\n"))
+			began := time.Now()
+			err := server.Negotiate(ctx, conn, testID)
+			took := time.Since(began)
+			conn.Close()
+			p.out.Close()
+			pumps.Wait()
+			if said := string(p.in.take()); !errors.Is(err, starttls.ErrShutdown) || took > 0 || said != greeting+want {
+				t.Errorf("Negotiate returned %v after %v\nS: %q", err, took, said)
+			}
+		})
+	}
+}
+
+// A client that does not read costs one write timeout, not one for each reply.
+func TestClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, conn := net.Pipe()
+		defer client.Close()
+		began := time.Now()
+		err := (&starttls.Server{Hostname: testHost}).Negotiate(context.Background(), conn, testID)
+		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took != 30*time.Second {
+			t.Errorf("Negotiate returned %v after %v", err, took)
+		}
+	})
 }
