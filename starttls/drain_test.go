@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -100,5 +101,59 @@ func TestFilterReturnsConnectionErrors(t *testing.T) {
 	}
 	if err := f.CopyReplies(); !errors.Is(err, errBroken) {
 		t.Errorf("CopyReplies returned %v", err)
+	}
+}
+
+// gate is a client that takes its first reply only when it is opened.
+type gate struct {
+	io.Reader
+	opened  chan struct{}
+	writes  atomic.Int32
+	replies *stream
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	if g.writes.Add(1) == 1 {
+		<-g.opened
+	}
+	return g.replies.Write(p)
+}
+
+// A reply of the filter's own waits until those before it are with the client,
+// and Drain waits for one that is on its way.
+func TestRepliesKeepTheirOrder(t *testing.T) {
+	const refusal, drained = "503 5.5.1 TLS is already active (s1)\r\n", "421 4.3.2 mx.example.com shutting down (s1)\r\n"
+	for commands, want := range map[string]string{
+		"NOOP\r\nSTARTTLS\r\n": "250 ok\r\n" + refusal + drained,
+		"STARTTLS\r\n":         refusal + drained,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client, backend := newPeer(), newPeer()
+			g := &gate{Reader: client.out, opened: make(chan struct{}), replies: client.in}
+			f := starttls.NewFilter(g, backend.other(), starttls.FilterConfig{Hostname: testHost, ID: testID})
+			var both sync.WaitGroup
+			both.Go(func() { f.CopyCommands() })
+			both.Go(func() { f.CopyReplies() })
+			client.out.Write([]byte(commands))
+			synctest.Wait()
+			if len(backend.in.take()) > 0 {
+				backend.out.Write([]byte("250 ok\r\n"))
+				synctest.Wait()
+			}
+			if f.Drain() {
+				t.Error("Drain returned true while a reply was on its way")
+			}
+			synctest.Wait()
+			close(g.opened)
+			synctest.Wait()
+			client.out.Close()
+			backend.out.Close()
+			both.Wait()
+			said := string(client.in.take())
+			// Drained between the two replies, the session ends there.
+			if said != want && said != strings.Replace(want, refusal, "", 1) {
+				t.Errorf("C: %q\nS: %q", commands, said)
+			}
+		})
 	}
 }

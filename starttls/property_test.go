@@ -158,7 +158,7 @@ func isReduced(sent, got []byte) bool {
 			if got[i-gap] == sent[i] && !slices.Contains(gaps[i+1], gap) {
 				gaps[i+1] = append(gaps[i+1], gap)
 			}
-			if refusalOf(sent[i:min(i+64, len(sent))]) != "" {
+			if line := trimFiller(sent[i:]); refusalOf(line[:min(64, len(line))]) != "" {
 				n := bytes.IndexByte(sent[i:], '\n') + 1
 				gaps[i+n] = append(gaps[i+n], gap+n)
 			}
