@@ -213,6 +213,7 @@ func TestRulesFind(t *testing.T) {
 		{"import of a neighbour's module", "proxy/a.go", "package p\nimport \"github.com/fsnotify/fsnotify\"", importFaults, 1},
 		{"import of a similar name", "internal/config/a.go", "package p\nimport \"gopkg.in/yaml.v3x\"", importFaults, 1},
 		{"package without a row", "internal/new/a.go", "package p", importFaults, 1},
+		{"import of what is for tests", "cmd/smtp-tlsproxy/a.go", "package p\nimport \"" + module + "/internal/freeport\"", importFaults, 1},
 		{"imports that may be", "proxy/a.go", "package p\nimport (\n\"net\"\n\"" + module + "/sni\"\n\"golang.org/x/sys/unix\"\n)", importFaults, 0},
 		{"long function", "sni/a.go", "package p\nfunc f() {" + long + "}", sizeFaults, 1},
 		{"function of full length", "sni/a.go", "package p\nfunc f() {" + long[1:] + "}", sizeFaults, 0},
