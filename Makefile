@@ -1,0 +1,81 @@
+# The commands of this project. "make test" needs Go and make; what else the
+# tests want, test/install brings where it may (as root, with apt-get).
+
+GO ?= go
+# For every run of go test, such as TESTFLAGS=-v.
+TESTFLAGS ?=
+# How long each fuzz target runs.
+FUZZTIME ?= 30s
+# INSTALL=no leaves the machine as it is; tests whose programs are missing are skipped.
+INSTALL ?= yes
+# The version to build in, such as VERSION=v1.0.0; Go's own notes otherwise.
+VERSION ?=
+
+# The linters are pinned in a module of their own and never reach go.sum.
+tool = $(GO) tool -modfile=tools/go.mod
+# The race detector needs a C compiler. Asked when used: test/install brings one.
+race = $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo -race)
+scripts = .ci/run test/install
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # what test depends on runs in its order
+.PHONY: help build test install format vet unit integration fuzz bench lint vuln clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+build: ## Build ./smtp-tlsproxy, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w$(if $(VERSION), -X main.version=$(VERSION))' -o smtp-tlsproxy ./cmd/smtp-tlsproxy
+
+test: install format vet unit integration ## Run all tests, with real clients and servers where they can be installed
+
+install: ## Install what the integration tests drive
+ifeq ($(INSTALL),yes)
+	@test/install || { \
+		[ "$$SMTP_TLSPROXY_INTEGRATION" != required ] && \
+		echo "test/install could not install everything: tests whose programs are missing are skipped"; }
+endif
+
+format:
+	@files=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .); [ -z "$$files" ] || \
+		{ printf 'not formatted; run "gofmt -w" on:\n%s\n' "$$files"; exit 1; }
+
+vet:
+	@$(GO) vet ./...
+
+unit: ## Run the unit tests and the fuzz seeds, with the race detector
+	@[ -n "$(race)" ] || echo "no C compiler: the tests run without the race detector"
+	$(GO) test $(race) $(TESTFLAGS) $$($(GO) list ./... | grep -v '/test$$')
+
+# Where everything is there, a test that skips itself is a failure.
+integration: install ## Run the built program between real clients and servers
+	@if [ -z "$$SMTP_TLSPROXY_INTEGRATION" ]; then \
+		if [ "$(INSTALL)$$(id -u)" = yes0 ] && [ -z "$$(test/install 2>&1)" ]; then \
+			export SMTP_TLSPROXY_INTEGRATION=required; \
+		else \
+			echo "integration: not everything is there, so tests whose programs are missing are skipped"; \
+		fi; \
+	fi; \
+	set -x; $(GO) test $(race) -count=1 -timeout=12m $(TESTFLAGS) ./test
+
+fuzz: ## Run each fuzz target for FUZZTIME (30s)
+	@targets=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$targets"; exit 1; }; \
+	echo "$$targets" | awk '/^Fuzz/ { names[++n] = $$1 } /^ok/ { for (i = 1; i <= n; i++) print names[i], $$2; n = 0 }' | \
+	while read -r name package; do \
+		echo "$$package $$name"; \
+		$(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
+	done
+
+bench: ## Run the benchmarks
+	$(GO) test -run='^$$' -bench=. -benchmem ./...
+
+lint: format vet ## Check format, vet, staticcheck, go.mod and the scripts
+	$(tool) staticcheck ./...
+	$(GO) mod tidy -diff
+	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(scripts); else echo "no shellcheck: the scripts are not checked"; fi
+
+vuln: ## Look for known vulnerabilities in what the program calls
+	$(tool) govulncheck ./...
+
+clean: ## Remove what was built and unpacked here
+	rm -rf smtp-tlsproxy .cache
