@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
@@ -63,7 +64,7 @@ func serveOpenSSL(t *testing.T, config *tls.Config, args ...string) (tls.Connect
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	noErr(t, err)
 	defer listener.Close()
-	cmd := exec.CommandContext(t.Context(), opensslTool(t), append([]string{"s_client", "-connect", listener.Addr().String(), "-quiet", "-no_ign_eof"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), need.Program(t, "openssl"), append([]string{"s_client", "-connect", listener.Addr().String(), "-quiet", "-no_ign_eof"}, args...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	input, err := cmd.StdinPipe()

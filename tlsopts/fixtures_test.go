@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
@@ -140,7 +141,7 @@ func pemFile(data ...[]byte) tlsopts.File {
 // written first, and returns that folder.
 func openssl(t *testing.T, files map[string][]byte, commands ...[]string) (dir string) {
 	t.Helper()
-	tool := opensslTool(t)
+	tool := need.Program(t, "openssl")
 	dir = t.TempDir()
 	for name, data := range files {
 		noErr(t, os.WriteFile(filepath.Join(dir, name), data, 0o600))
@@ -153,18 +154,6 @@ func openssl(t *testing.T, files map[string][]byte, commands ...[]string) (dir s
 		}
 	}
 	return dir
-}
-
-func opensslTool(t *testing.T) string {
-	t.Helper()
-	tool, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("SMTP_TLSPROXY_INTEGRATION") == "required" {
-			t.Fatal("SMTP_TLSPROXY_INTEGRATION=required, but openssl is not installed")
-		}
-		t.Skip("openssl is not installed: nothing to compare with")
-	}
-	return tool
 }
 
 func readFile(t *testing.T, path ...string) []byte {

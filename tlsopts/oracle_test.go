@@ -12,26 +12,13 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 var update = flag.Bool("update", false, "write testdata/ciphers.golden anew from what openssl says")
 
 const goldenFile = "testdata/ciphers.golden"
-
-// openSSL finds the binary that the tests compare with and talk to.
-func openSSL(t testing.TB) string {
-	t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err == nil {
-		return path
-	}
-	if os.Getenv("SMTP_TLSPROXY_INTEGRATION") == "required" {
-		t.Fatal("openssl is not installed, and SMTP_TLSPROXY_INTEGRATION=required")
-	}
-	t.Skip("openssl is not installed: nothing to compare with (apt-get install openssl)")
-	return ""
-}
 
 // isOpenSSL30 tells whether the binary is of the version that is modelled. In
 // others, suites that Go has not stand elsewhere or are new.
@@ -164,7 +151,7 @@ func TestParseCiphersGolden(t *testing.T) {
 // it is 3.0 the whole model, suites that Go lacks included. It keeps the golden
 // file true.
 func TestParseCiphersAsOpenSSL(t *testing.T) {
-	path := openSSL(t)
+	path := need.Program(t, "openssl")
 	whole := isOpenSSL30(t, path)
 	all := cipherStrings(t)
 	served := make([]string, len(all)) // by openssl -s -tls1_2, and Go
@@ -208,7 +195,7 @@ func TestParseCiphersAsOpenSSL(t *testing.T) {
 
 // TestSuiteTableAsOpenSSL compares ids and IANA names with openssl's.
 func TestSuiteTableAsOpenSSL(t *testing.T) {
-	path := openSSL(t)
+	path := need.Program(t, "openssl")
 	whole := isOpenSSL30(t, path)
 	cmd := exec.Command(path, "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL:@SECLEVEL=0")
 	cmd.Env = append(os.Environ(), "OPENSSL_CONF=/dev/null")

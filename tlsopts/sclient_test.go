@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
@@ -16,7 +17,7 @@ func sClient(t *testing.T, address string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, openSSL(t), append([]string{"s_client", "-connect", address, "-brief"}, args...)...)
+	cmd := exec.CommandContext(ctx, need.Program(t, "openssl"), append([]string{"s_client", "-connect", address, "-brief"}, args...)...)
 	cmd.Env = append(os.Environ(), "OPENSSL_CONF=/dev/null")
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {

@@ -65,7 +65,8 @@ func (t *Tickets) step() int64 {
 }
 
 // deriveTicketKey makes the key of a secret for a time step. Steps of another
-// length have other keys: they would not rotate together.
+// length have other keys: they would not rotate together. It panics only if the
+// standard library refuses the sizes that are written here.
 func deriveTicketKey(secret []byte, step int64, length time.Duration) ticketKey {
 	const label = "smtp-tlsproxy session ticket 1"
 	info := binary.BigEndian.AppendUint64([]byte(label), uint64(length))

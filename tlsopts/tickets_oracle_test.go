@@ -4,13 +4,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // TestTicketsOfOpenSSL has the real s_client keep a session and come again
 // with it, under the same name and under another.
 func TestTicketsOfOpenSSL(t *testing.T) {
-	opensslTool(t)
+	need.Program(t, "openssl")
 	clock := newClock()
 	tickets := openTickets(t, tlsopts.TicketOptions{Time: clock.now})
 	server := site{clock: clock, folders: []string{"default.example", "a.example", "b.example"}}.config(t, tickets)
