@@ -1,10 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,13 +62,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics { return metrics.NewProxy(r) }
 
 // Listener is one address and what clients get there.
 type Listener struct {
-	Name    string // in logs and metrics
-	Address string // host:port
+	// Name stands in logs and metrics, so it must not come from a client.
+	Name string
+	// Address is host:port; the host may be empty, and port 0 takes any that
+	// is free (see Server.Addr).
+	Address string
 	Mode    Mode
-	// TLS is the configuration without certificates, as tlsopts makes it. It
-	// must have session tickets disabled.
+	// TLS is the configuration without certificates, as tlsopts makes it;
+	// Certificates, GetCertificate and GetConfigForClient of it are not used.
+	// It must have session tickets disabled: crypto/tls would resume one of one
+	// server name under any other.
 	TLS *tls.Config
-	// Certificates answers the server names.
+	// Certificates answers the server names. It must stay open as long as the
+	// listener is served.
 	Certificates *sni.Store
 	// RejectUnknownSNI refuses names without a certificate with the alert
 	// unrecognized_name, in place of serving the default certificate. A port
@@ -73,13 +83,15 @@ type Listener struct {
 	// HandshakeTimeout is one bound for the whole handshake, however slowly
 	// its bytes come. 0 means DefaultHandshakeTimeout.
 	HandshakeTimeout time.Duration
-	// Hostname stands in greetings and in replies that the proxy makes.
+	// Hostname stands in greetings and in replies that the proxy makes. It is
+	// required.
 	Hostname string
 	// MaxPlainCommands and MaxPlainErrors bound the phase before STARTTLS.
 	// 0 means the defaults of starttls.Server.
 	MaxPlainCommands, MaxPlainErrors int
-	Timeouts                         Timeouts
-	Backend                          Backend
+
+	Timeouts Timeouts
+	Backend  Backend
 }
 
 // Timeouts bound the phases of a session. 0 means the default.
@@ -92,12 +104,17 @@ type Timeouts struct {
 
 // Backend is the SMTP server behind a listener.
 type Backend struct {
-	Name           string
-	Addresses      []string // host:port or unix:/path, tried in order
-	ConnectTimeout time.Duration
-	ProxyVersion   int      // of the PROXY protocol: 1 or 2
-	ProxyTLVs      []string // version 2: ssl, authority, unique_id, crc32c, alpn
-	MaxHeaderBytes int      // 0 means 232
+	Name           string        // in logs and metrics
+	Addresses      []string      // host:port or unix:/path, tried in order
+	ConnectTimeout time.Duration // of each address; 0 means 10 seconds
+	ProxyVersion   int           // of the PROXY protocol: 1 or 2
+	ProxyTLVs      []string      // of version 2, none by default: ssl, authority, unique_id, crc32c, alpn
+	MaxHeaderBytes int           // of version 2, at least 128; 0 means 232
+}
+
+// dialer opens the connections to a backend.
+type dialer interface {
+	Dial(ctx context.Context) (net.Conn, error)
 }
 
 // service is a Listener made ready. It never changes, so that a session keeps
@@ -106,26 +123,43 @@ type service struct {
 	Listener
 	tlsConfig      *tls.Config
 	plain          *starttls.Server
-	backend        backend.Backend
+	backend        dialer
 	header         proxyheader.Format
 	metrics        *metrics.Listener
 	backendMetrics *metrics.Backend
 }
 
-// newService checks a listener and makes it ready.
-func newService(l Listener) (*service, error) {
+// check finds what would fail, or do harm, once clients come.
+func (l Listener) check() error {
 	switch {
 	case l.Mode != ModeImplicitTLS && l.Mode != ModeSTARTTLS:
-		return nil, fmt.Errorf("listener %s: no mode", l.Name)
+		return fmt.Errorf("listener %s: no mode", l.Name)
 	case l.TLS == nil || l.Certificates == nil:
-		return nil, fmt.Errorf("listener %s: no TLS configuration or no certificates", l.Name)
+		return fmt.Errorf("listener %s: no TLS configuration or no certificates", l.Name)
 	case !l.TLS.SessionTicketsDisabled:
-		// crypto/tls resumes a ticket of one server name under any other.
-		return nil, fmt.Errorf("listener %s: session tickets are not disabled", l.Name)
+		return fmt.Errorf("listener %s: session tickets are not disabled", l.Name)
+	case l.Hostname == "" || strings.ContainsAny(l.Hostname, " \t\r\n"):
+		return fmt.Errorf("listener %s: %q is no host name", l.Name, l.Hostname)
 	case l.Backend.ProxyVersion != 1 && l.Backend.ProxyVersion != 2:
-		return nil, fmt.Errorf("backend %s: PROXY protocol version %d: want 1 or 2", l.Backend.Name, l.Backend.ProxyVersion)
+		return fmt.Errorf("backend %s: PROXY protocol version %d: want 1 or 2", l.Backend.Name, l.Backend.ProxyVersion)
 	case len(l.Backend.Addresses) == 0:
-		return nil, fmt.Errorf("backend %s: no address", l.Backend.Name)
+		return fmt.Errorf("backend %s: no address", l.Backend.Name)
+	case l.Backend.ProxyVersion == 2 && l.Backend.MaxHeaderBytes != 0 && l.Backend.MaxHeaderBytes < proxyheader.MinMaxBytes:
+		return fmt.Errorf("backend %s: a PROXY header of %d bytes can not tell of TLS: want at least %d",
+			l.Backend.Name, l.Backend.MaxHeaderBytes, proxyheader.MinMaxBytes)
+	}
+	for _, name := range l.Backend.ProxyTLVs {
+		if !slices.Contains(proxyTLVs, proxyheader.TLV(name)) {
+			return fmt.Errorf("backend %s: %q is no TLV of the PROXY protocol: want some of %q", l.Backend.Name, name, proxyTLVs)
+		}
+	}
+	return nil
+}
+
+// newService checks a listener and makes it ready.
+func newService(l Listener) (*service, error) {
+	if err := l.check(); err != nil {
+		return nil, err
 	}
 	setDefault(&l.HandshakeTimeout, DefaultHandshakeTimeout)
 	setDefault(&l.Timeouts.Greeting, DefaultGreeting)
@@ -133,7 +167,7 @@ func newService(l Listener) (*service, error) {
 	setDefault(&l.Timeouts.HalfClose, DefaultHalfClose)
 	s := &service{
 		Listener: l,
-		backend: backend.Backend{
+		backend: &backend.Backend{
 			Name:           l.Backend.Name,
 			Addresses:      l.Backend.Addresses,
 			ConnectTimeout: l.Backend.ConnectTimeout,
@@ -151,6 +185,9 @@ func newService(l Listener) (*service, error) {
 	s.tlsConfig = s.serverTLS()
 	return s, nil
 }
+
+// proxyTLVs are all that can be sent.
+var proxyTLVs = append(slices.Clone(proxyheader.DefaultTLVs), proxyheader.ALPN)
 
 func headerFormat(b Backend) proxyheader.Format {
 	format := proxyheader.Format{Version: b.ProxyVersion, MaxBytes: b.MaxHeaderBytes}

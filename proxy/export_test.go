@@ -1,0 +1,39 @@
+package proxy
+
+import (
+	"context"
+	"net"
+)
+
+// DialFunc is a way to a backend of the test's own.
+type DialFunc func(context.Context) (net.Conn, error)
+
+// Dial calls f.
+func (f DialFunc) Dial(ctx context.Context) (net.Conn, error) { return f(ctx) }
+
+// Begin begins a session on conn, as if the server's one listener had accepted
+// it. With a dial that is not nil it is the way to the backend.
+func (srv *Server) Begin(conn net.Conn, dial DialFunc) {
+	s := *srv.only()
+	if dial != nil {
+		s.backend = dial
+	}
+	srv.start(conn, &s)
+}
+
+// AcceptOn accepts the clients of l for the server's one listener.
+func (srv *Server) AcceptOn(l net.Listener) {
+	k := &socket{Listener: l}
+	k.service.Store(srv.only())
+	srv.running.Add(1)
+	go srv.accept(k)
+}
+
+func (srv *Server) only() *service {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	for _, k := range srv.sockets {
+		return k.service.Load()
+	}
+	panic("the server has no listener")
+}
