@@ -25,10 +25,6 @@ var errDraining = errors.New("shutting down")
 // takes its greeting. The caller closes the connection. When that is not to
 // be, the client gets a reply that says so.
 func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
-	if s.srv.draining.Err() != nil {
-		s.answerFirst(s.reply("421 4.3.2 %s shutting down (%s)"))
-		return nil, nil, &ending{metrics.SessionDrained, errDraining}
-	}
 	conn, said, err := s.dial()
 	if err == nil && said.Ready() {
 		return conn, said.Text, nil
@@ -36,64 +32,93 @@ func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
 	if conn != nil {
 		conn.Close()
 	}
-	if s.srv.killed.Err() != nil {
-		return nil, nil, &ending{metrics.SessionDrained, errCut}
+	if s.srv.draining.Err() != nil {
+		s.answerFirst(s.reply("421 4.3.2 %s shutting down (%s)"))
+		return nil, nil, &ending{metrics.SessionDrained, errDraining}
 	}
 	if err == nil {
 		s.backendMetrics.Error(metrics.BackendGreetingRejected)
 		s.answerFirst(said.Text)
 		return nil, nil, &ending{metrics.SessionBackendRefused, fmt.Errorf("backend's greeting: %s", bytes.TrimSpace(said.Text))}
 	}
-	failed, reason := backendFailure(err)
+	reason, failed := backendFailure(err)
 	s.backendMetrics.Error(reason)
 	s.answerFirst(s.reply("421 4.3.2 %s service not available, try again later (%s)"))
 	return nil, nil, &ending{metrics.SessionBackendUnavailable, failed}
 }
 
-// dial makes the connection and reads the greeting, whatever that says.
+// dial makes the connection and reads the greeting, whatever that says. It
+// gives up when a drain begins: no transaction is open yet.
 func (s *session) dial() (net.Conn, starttls.Greeting, error) {
+	header, err := s.proxyHeader()
+	if err != nil {
+		return nil, starttls.Greeting{}, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
+	}
 	began := time.Now()
-	conn, err := s.backend.Dial(s.srv.killed)
+	conn, err := s.backend.Dial(s.srv.draining)
 	if err != nil {
 		return nil, starttls.Greeting{}, err
 	}
 	s.backendMetrics.Dialed(time.Since(began))
-	cut := context.AfterFunc(s.srv.killed, func() { conn.Close() })
-	defer cut()
-	if err := s.writeHeader(conn); err != nil {
-		return conn, starttls.Greeting{}, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
+	spared := context.AfterFunc(s.srv.draining, func() { conn.Close() })
+	greeting, err := s.greet(conn, header)
+	if !spared() {
+		err = errDraining
 	}
+	if err != nil {
+		conn.Close()
+		return nil, starttls.Greeting{}, err
+	}
+	return conn, greeting, nil
+}
+
+// greet writes the header and reads the greeting. The header is one write.
+func (s *session) greet(conn net.Conn, header []byte) (starttls.Greeting, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.Timeouts.Greeting)); err != nil {
-		return conn, starttls.Greeting{}, err
+		return starttls.Greeting{}, err
+	}
+	if _, err := conn.Write(header); err != nil {
+		return starttls.Greeting{}, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
 	}
 	greeting, err := starttls.ReadGreeting(conn)
 	if err == nil {
-		return conn, greeting, conn.SetDeadline(time.Time{})
+		err = checkGreeting(greeting)
+	}
+	if err == nil {
+		return greeting, conn.SetDeadline(time.Time{})
 	}
 	reason := metrics.BackendGreetingInvalid
 	if isTimeout(err) {
 		reason = metrics.BackendGreetingTimeout
 	}
-	return conn, greeting, &phaseError{reason, fmt.Errorf("greeting: %w", err)}
+	return starttls.Greeting{}, &phaseError{reason, noGreeting(err, s.header.Version)}
 }
 
-// writeHeader tells the backend who the client is, in one write. A session
-// without that would be one of the proxy's own, which backends trust.
-func (s *session) writeHeader(conn net.Conn) error {
-	state := s.tls.ConnectionState()
-	name, _ := sni.ServerName(state.ServerName)
-	header, err := s.header.Encode(proxyheader.Facts{
+// checkGreeting refuses what is neither consent nor refusal: a client that got
+// it as a reply would act on it.
+func checkGreeting(g starttls.Greeting) error {
+	if g.Code/100 == 3 {
+		return fmt.Errorf("%w: code %d", starttls.ErrGreeting, g.Code)
+	}
+	return nil
+}
+
+// noGreeting says what a backend that does not greet most often wants.
+func noGreeting(err error, version int) error {
+	return fmt.Errorf("no greeting: %w; does it expect the PROXY header (version %d) of this address?", err, version)
+}
+
+// proxyHeader tells the backend who the client is. A session without it would
+// be one of the proxy's own, which backends trust.
+func (s *session) proxyHeader() ([]byte, error) {
+	name, _ := sni.ServerName(s.state.ServerName)
+	return s.header.Encode(proxyheader.Facts{
 		Client:     s.client,
 		Local:      s.local,
-		TLS:        &state,
+		TLS:        &s.state,
 		ServerName: name,
 		SessionID:  s.id,
 	})
-	if err != nil {
-		return err
-	}
-	_, err = conn.Write(header)
-	return err
 }
 
 // phaseError is a failure behind the dial, with its reason.
@@ -106,23 +131,23 @@ func (e *phaseError) Error() string { return e.err.Error() }
 func (e *phaseError) Unwrap() error { return e.err }
 
 // backendFailure finds the reason in the closed set of the metrics.
-func backendFailure(err error) (error, metrics.BackendError) {
+func backendFailure(err error) (metrics.BackendError, error) {
 	if phase, ok := errors.AsType[*phaseError](err); ok {
-		return err, phase.reason
+		return phase.reason, err
 	}
 	err = fmt.Errorf("connecting: %w", err)
 	_, dns := errors.AsType[*net.DNSError](err)
 	switch {
 	case dns:
-		return err, metrics.BackendDNS
+		return metrics.BackendDNS, err
 	case isTimeout(err):
-		return err, metrics.BackendTimeout
+		return metrics.BackendTimeout, err
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, os.ErrNotExist):
-		return err, metrics.BackendRefused
+		return metrics.BackendRefused, err
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return err, metrics.BackendUnreachable
+		return metrics.BackendUnreachable, err
 	}
-	return err, metrics.BackendOther
+	return metrics.BackendOther, err
 }
 
 // reply makes a reply of ours, which carries the host name and the session's id.

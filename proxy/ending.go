@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
@@ -92,9 +93,8 @@ func (s *session) report(end *ending) {
 		slog.String("server_name", escape.Field(s.hello.serverName)),
 	}
 	if s.tls != nil {
-		state := s.tls.ConnectionState()
-		line = append(line, slog.String("tls_version", tlsopts.Version(state.Version).String()),
-			slog.String("cipher", tlsopts.CipherSuiteName(state.CipherSuite)), slog.String("backend", s.Backend.Name))
+		line = append(line, slog.String("tls_version", tlsopts.Version(s.state.Version).String()),
+			slog.String("cipher", tlsopts.CipherSuiteName(s.state.CipherSuite)), slog.String("backend", s.Backend.Name))
 	}
 	line = append(line, slog.String("outcome", string(outcome)))
 	if end != nil && end.err != nil {
@@ -115,7 +115,7 @@ func (e *ending) level() slog.Level {
 	case metrics.SessionBackendUnavailable, metrics.SessionBackendError:
 		return slog.LevelWarn
 	case metrics.SessionPreTLS, metrics.SessionHandshakeFailed:
-		if errors.Is(e.err, io.EOF) {
+		if errors.Is(e.err, io.EOF) || errors.Is(e.err, syscall.ECONNRESET) || errors.Is(e.err, syscall.EPIPE) {
 			return slog.LevelDebug
 		}
 	}

@@ -31,14 +31,17 @@ func (s *session) handshake() *ending {
 	conn := tls.Server(s.conn, s.tlsConfig)
 	err := conn.HandshakeContext(ctx)
 	if err == nil {
-		s.tls = conn
-		s.metrics.HandshakeDone(conn.ConnectionState(), time.Since(began))
+		s.tls, s.state = conn, conn.ConnectionState()
+		s.metrics.HandshakeDone(s.state, time.Since(began))
 		if s.Mode == ModeSTARTTLS {
 			s.metrics.STARTTLS(metrics.STARTTLSUpgraded)
 		}
 		return nil
 	}
 	if s.srv.killed.Err() != nil {
+		if s.Mode == ModeSTARTTLS {
+			s.metrics.STARTTLS(metrics.STARTTLSDrained)
+		}
 		return &ending{metrics.SessionDrained, fmt.Errorf("TLS handshake: %w", errCut)}
 	}
 	s.metrics.HandshakeFailed(handshakeFailure(s.hello, err))
@@ -52,7 +55,8 @@ func (s *session) handshake() *ending {
 // certificate. It is made once and never changed.
 func (s *service) serverTLS() *tls.Config {
 	config := s.TLS.Clone()
-	config.Certificates = nil // else crypto/tls would serve one of these to clients without SNI
+	config.Certificates = nil       // else crypto/tls would serve one of these to clients without SNI
+	config.GetConfigForClient = nil // else it could take another configuration than this
 	config.GetCertificate = s.certificate
 	return config
 }
@@ -111,7 +115,6 @@ var failureTexts = []struct {
 	reason metrics.HandshakeFailure
 }{
 	{"client offered only unsupported versions", metrics.HandshakeNoSharedVersion},
-	{"client offered TLS version older than", metrics.HandshakeNoSharedVersion},
 	{"no cipher suite supported by both", metrics.HandshakeNoSharedCipher},
 	{"no key exchanges supported by both", metrics.HandshakeNoSharedCipher},
 	{"client requested unsupported application protocols", metrics.HandshakeALPN},

@@ -27,7 +27,6 @@ type fakeBackend struct {
 	running sync.WaitGroup
 	mu      sync.Mutex
 	peers   []*peer
-	faults  []string
 }
 
 // newBackend serves on loopback until the test ends.
@@ -90,7 +89,7 @@ func (b *fakeBackend) begin(conn net.Conn) {
 
 // dial connects in memory.
 func (b *fakeBackend) dial(context.Context) (net.Conn, error) {
-	ours, theirs := memoryPipe(25)
+	ours, theirs := memoryPipe(25, memoryBuffer)
 	b.begin(theirs)
 	return ours, nil
 }

@@ -14,8 +14,8 @@ import (
 // buffers a bounded number of bytes, can be closed by half, and resets the
 // peer, which then loses what it had not read, when it is closed with bytes
 // unread or written to after that.
-func memoryPipe(port int) (a, b *memoryConn) {
-	ab, ba := newStream(), newStream()
+func memoryPipe(port, buffer int) (a, b *memoryConn) {
+	ab, ba := newStream(buffer), newStream(buffer)
 	server := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: port}
 	client := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 99), Port: 50000}
 	a = &memoryConn{in: ba, out: ab, local: client, remote: server}
@@ -23,7 +23,7 @@ func memoryPipe(port int) (a, b *memoryConn) {
 	return a, b
 }
 
-// memoryBuffer is what one direction holds.
+// memoryBuffer is what one direction holds, if the test has no other wish.
 const memoryBuffer = 64 << 10
 
 // stream is one direction.
@@ -31,6 +31,7 @@ type stream struct {
 	mu       sync.Mutex
 	changed  sync.Cond
 	data     []byte
+	buffer   int   // the most data
 	ended    bool  // no more data will come
 	readErr  error // what the reader gets at once
 	writeErr error // what the writer gets at once
@@ -38,8 +39,8 @@ type stream struct {
 	write    limit
 }
 
-func newStream() *stream {
-	s := new(stream)
+func newStream(buffer int) *stream {
+	s := &stream{buffer: buffer}
 	s.changed.L = &s.mu
 	return s
 }
@@ -124,7 +125,7 @@ func (s *stream) take(p []byte) (written int, err error) {
 		case s.write.passed:
 			return written, os.ErrDeadlineExceeded
 		}
-		n := min(len(p), memoryBuffer-len(s.data))
+		n := min(len(p), s.buffer-len(s.data))
 		s.data = append(s.data, p[:n]...)
 		p, written = p[n:], written+n
 		s.changed.Broadcast()

@@ -42,12 +42,13 @@ type server struct {
 	t        testing.TB
 	log      *logbook
 	registry *prometheus.Registry
+	patience time.Duration
 }
 
 // listen makes a server that does not serve yet. It is closed with the test.
 func listen(t testing.TB, listeners ...proxy.Listener) *server {
 	t.Helper()
-	srv := &server{t: t, log: newLogbook(), registry: prometheus.NewPedanticRegistry()}
+	srv := &server{t: t, log: newLogbook(), registry: prometheus.NewPedanticRegistry(), patience: patience}
 	metrics := proxy.NewMetrics(srv.registry)
 	metrics.AddDomain("a.example") // as if it were loaded, and the others not
 	var err error
@@ -144,7 +145,7 @@ func (srv *server) session(outcome string) map[string]any {
 	var line map[string]any
 	select {
 	case line = <-srv.log.sessions:
-	case <-time.After(patience):
+	case <-time.After(srv.patience):
 		srv.t.Fatalf("no session ended; log:\n%s", srv.log.text())
 	}
 	if line["outcome"] != outcome {

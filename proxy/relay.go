@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
@@ -27,42 +25,57 @@ type relay struct {
 	client  *leg
 	backend *leg
 	filter  *starttls.Filter
-	closing *time.Timer // runs once the client ended its stream
 
 	mu      sync.Mutex
-	settled bool    // end holds why the relay ended: the first reason counts
-	end     *ending // nil for an orderly end
-	over    bool    // the connections are no longer the relay's
+	settled bool        // end holds why the relay ended: the first reason counts
+	end     *ending     // nil for an orderly end
+	stopped bool        // the deadlines are set, or are no longer the relay's to set
+	closing *time.Timer // runs once the client ended its stream
 }
 
 // relay gives the client the backend's greeting, if that is still due, and
 // passes SMTP both ways until one side ends it.
 func (s *session) relay(conn net.Conn, greeting []byte) *ending {
 	r := &relay{session: s}
-	idle := watchIdle(s.Timeouts.RelayIdle, func() { r.stop(&ending{metrics.SessionIdleTimeout, errIdle}) })
+	idle := newIdleWatch(s.Timeouts.RelayIdle, func() { r.stop(&ending{metrics.SessionIdleTimeout, errIdle}) })
 	r.client = &leg{Conn: s.tls, idle: idle, sent: &s.toClient, count: s.metrics.BytesToClient}
 	r.backend = &leg{Conn: conn, idle: idle, sent: &s.toBackend, count: s.metrics.BytesToBackend}
 	r.filter = starttls.NewFilter(r.client, r.backend, starttls.FilterConfig{
 		Hostname: s.Hostname, ID: s.id, Message: r.message,
 	})
+	idle.start()
+	defer idle.stop()
 	cut := context.AfterFunc(s.srv.killed, func() { r.stop(&ending{metrics.SessionDrained, errCut}) })
-	drain := context.AfterFunc(s.srv.draining, r.drain)
+	defer cut()
 
 	if _, err := r.client.Write(greeting); err != nil {
 		r.stop(r.ending(err))
 	}
+	// Behind the greeting, for its 421 to come behind it too.
+	said := make(chan struct{})
+	drain := context.AfterFunc(s.srv.draining, func() {
+		defer close(said)
+		r.guard(r.drain)
+	})
 	var commands sync.WaitGroup
-	commands.Go(r.copyCommands)
-	r.copyReplies()
+	commands.Go(func() { r.guard(r.copyCommands) })
+	r.guard(r.copyReplies)
 	commands.Wait()
-
-	drain()
-	cut()
-	idle.stop()
-	if r.closing != nil {
-		r.closing.Stop()
+	if !drain() {
+		<-said // the 421 may be on its way
 	}
 	return r.finish()
+}
+
+// guard lets a panic end this session alone, whatever goroutine it is in, and
+// stops the other direction.
+func (r *relay) guard(direction func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.stop(r.panicked(v))
+		}
+	}()
+	direction()
 }
 
 // message counts a message that the backend took.
@@ -96,6 +109,9 @@ func (r *relay) copyCommands() {
 func (r *relay) copyReplies() {
 	err := r.filter.CopyReplies()
 	switch {
+	case errors.Is(err, starttls.ErrEHLOTooLong): // of which the client has nothing yet
+		_, _ = r.client.Write(r.reply("421 4.3.0 %s mail server error (%s)"))
+		r.stop(r.ending(err))
 	case err != nil:
 		r.stop(r.ending(err))
 	case r.filter.Owed():
@@ -108,19 +124,22 @@ func (r *relay) copyReplies() {
 // halfClose passes on the end of the client's stream. The backend then has a
 // bound to end its own, which counts from when it owes no reply.
 func (r *relay) halfClose() {
-	if err := closeWrite(r.backend.Conn); err != nil {
-		r.stop(&ending{metrics.SessionBackendError, fmt.Errorf("closing the backend's direction: %w", err)})
-		return
-	}
+	_ = closeWrite(r.backend.Conn) // a connection that is gone shows in copyReplies, behind what it still holds
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.closing = time.AfterFunc(r.Timeouts.HalfClose, r.halfClosed)
 }
 
 func (r *relay) halfClosed() {
-	if r.filter.Owed() {
-		r.closing.Reset(r.Timeouts.HalfClose)
+	if !r.filter.Owed() {
+		r.stop(nil)
 		return
 	}
-	r.stop(nil)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stopped {
+		r.closing.Reset(r.Timeouts.HalfClose)
+	}
 }
 
 // drain ends the session at once if no transaction is open; else the filter
@@ -136,6 +155,8 @@ func (r *relay) ending(err error) *ending {
 	switch {
 	case errors.Is(err, starttls.ErrDrained):
 		return &ending{metrics.SessionDrained, nil}
+	case r.srv.killed.Err() != nil:
+		return &ending{metrics.SessionDrained, errCut}
 	case errors.Is(err, starttls.ErrRefused):
 		return &ending{metrics.SessionRefused, err}
 	case errors.Is(err, starttls.ErrEHLOTooLong):
@@ -150,103 +171,42 @@ func (r *relay) ending(err error) *ending {
 func (r *relay) settle(end *ending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.settleLocked(end)
+}
+
+// settleLocked needs mu.
+func (r *relay) settleLocked(end *ending) {
 	if !r.settled {
 		r.settled, r.end = true, end
 	}
 }
 
 // stop ends both directions. Deadlines do it, not Close: the client may have a
-// last reply to read.
+// last reply to read. One that is being written gets some time, because a
+// write to crypto/tls that times out is the last.
 func (r *relay) stop(end *ending) {
-	r.settle(end)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.over {
-		_ = r.client.SetDeadline(past) // fails where the connection is gone
-		_ = r.backend.SetDeadline(past)
+	r.settleLocked(end)
+	if r.stopped {
+		return
 	}
+	r.stopped = true
+	_ = r.client.SetReadDeadline(past) // each fails where the connection is gone
+	_ = r.client.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_ = r.backend.SetDeadline(past)
 }
 
 // finish gives the connections back.
 func (r *relay) finish() *ending {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.over = true
+	r.stopped = true
+	if r.closing != nil {
+		r.closing.Stop()
+	}
 	return r.end
 }
 
 // past is a deadline that interrupts what waits.
 var past = time.Unix(1, 0)
-
-// leg is one of the two connections of a relay. It counts, and tells the idle
-// watch of every byte.
-type leg struct {
-	net.Conn
-	idle   *idleWatch
-	sent   *atomic.Uint64
-	count  func(bytes int)
-	broken atomic.Bool // it failed, other than by the end of its stream
-}
-
-func (l *leg) Read(p []byte) (int, error) {
-	n, err := l.Conn.Read(p)
-	l.used(err)
-	return n, err
-}
-
-func (l *leg) Write(p []byte) (int, error) {
-	n, err := l.Conn.Write(p)
-	l.used(err)
-	l.sent.Add(uint64(n))
-	l.count(n)
-	return n, err
-}
-
-func (l *leg) used(err error) {
-	l.idle.touch()
-	if err != nil && !errors.Is(err, io.EOF) {
-		l.broken.Store(true)
-	}
-}
-
-// idleWatch calls a function once when nothing was used for a while. A use
-// costs a reading of the clock and moves no timer.
-type idleWatch struct {
-	limit   time.Duration
-	expired func()
-	began   time.Time
-	last    atomic.Int64 // when it was last used, since began
-	timer   *time.Timer
-	mu      sync.Mutex // guards timer
-}
-
-func watchIdle(limit time.Duration, expired func()) *idleWatch {
-	w := &idleWatch{limit: limit, expired: expired, began: time.Now()}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.timer = time.AfterFunc(limit, w.look)
-	return w
-}
-
-func (w *idleWatch) touch() { w.last.Store(int64(time.Since(w.began))) }
-
-// look runs when the limit may have passed.
-func (w *idleWatch) look() {
-	rest := w.limit - (time.Since(w.began) - time.Duration(w.last.Load()))
-	if rest <= 0 {
-		w.expired()
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.timer != nil {
-		w.timer.Reset(rest)
-	}
-}
-
-func (w *idleWatch) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.timer.Stop()
-	w.timer = nil
-}

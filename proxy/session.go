@@ -29,9 +29,9 @@ type session struct {
 	client netip.AddrPort
 	local  netip.AddrPort // where the client connected to
 
-	tls       *tls.Conn     // nil before the handshake succeeded
+	tls       *tls.Conn // nil before the handshake succeeded
+	state     tls.ConnectionState
 	hello     hello         // what the client asked for in its ClientHello
-	connected bool          // the backend was reached
 	toBackend atomic.Uint64 // bytes
 	toClient  atomic.Uint64 // bytes
 	messages  atomic.Uint64 // that the backend took
@@ -86,12 +86,17 @@ func (s *session) serve() {
 func (s *session) runSafely() (end *ending) {
 	defer func() {
 		if v := recover(); v != nil {
-			s.srv.metrics.Panic()
-			s.srv.log.Error("panic in a session: this is a bug, please report it", "id", s.id, "panic", v, "stack", string(debug.Stack()))
-			end = &ending{metrics.SessionPanic, fmt.Errorf("panic: %v", v)}
+			end = s.panicked(v)
 		}
 	}()
 	return s.run()
+}
+
+// panicked reports a panic. It is called while that unwinds.
+func (s *session) panicked(v any) *ending {
+	s.srv.metrics.Panic()
+	s.srv.log.Error("panic in a session: this is a bug, please report it", "id", s.id, "panic", v, "stack", string(debug.Stack()))
+	return &ending{metrics.SessionPanic, fmt.Errorf("panic: %v", v)}
 }
 
 // run carries the client from the greeting to the end of the relay. It returns
@@ -137,7 +142,7 @@ func (s *session) plainPhase() *ending {
 		reason, outcome = metrics.STARTTLSTooManyErrors, metrics.SessionRefused
 	case errors.Is(err, starttls.ErrTooMuch):
 		reason, outcome = metrics.STARTTLSTooManyCommands, metrics.SessionRefused
-	case errors.Is(err, starttls.ErrShutdown):
+	case errors.Is(err, starttls.ErrShutdown), s.srv.killed.Err() != nil:
 		reason, outcome = metrics.STARTTLSDrained, metrics.SessionDrained
 	case isTimeout(err):
 		reason = metrics.STARTTLSTimeout
