@@ -100,12 +100,13 @@ func (srv *server) tlsClient(mode proxy.Mode) *client {
 	return c
 }
 
-// metric is the value of the one series that has the labels, given as pairs;
-// -1 for none.
+// metric is the sum of the series that have the labels, given as pairs; -1
+// when there is none.
 func (srv *server) metric(name string, labels ...string) float64 {
 	srv.t.Helper()
 	families, err := srv.registry.Gather()
 	must(srv.t, err)
+	sum, found := 0.0, false
 	for _, family := range families {
 		if family.GetName() != "smtp_tlsproxy_"+name {
 			continue
@@ -121,16 +122,17 @@ func (srv *server) metric(name string, labels ...string) float64 {
 					continue series
 				}
 			}
-			if m.GetCounter() != nil {
-				return m.GetCounter().GetValue()
-			}
-			return m.GetGauge().GetValue()
+			found = true
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	return -1
+	if !found {
+		return -1
+	}
+	return sum
 }
 
-// counts checks the value of a series.
+// counts checks that sum.
 func (srv *server) counts(want float64, name string, labels ...string) {
 	srv.t.Helper()
 	if got := srv.metric(name, labels...); got != want {

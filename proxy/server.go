@@ -59,9 +59,11 @@ func (srv *Server) Serve() error {
 		srv.mu.Unlock()
 		return ErrServerClosed
 	}
-	srv.serving = true
-	for _, k := range srv.sockets {
-		srv.serve(k)
+	if !srv.serving {
+		srv.serving = true
+		for _, k := range srv.sockets {
+			srv.serve(k)
+		}
 	}
 	srv.mu.Unlock()
 	<-srv.draining.Done()
@@ -88,14 +90,11 @@ func (srv *Server) Reload(listeners []Listener) error {
 		return ErrServerClosed
 	}
 	next := make(map[string]*socket, len(services))
+	bound := make(map[string]bool, len(services))
 	var opened []*socket
 	var errs []error
 	for _, s := range services {
 		key := s.key()
-		if next[key] != nil {
-			errs = append(errs, fmt.Errorf("listener %s: address %s has a listener already", s.Name, s.Address))
-			continue
-		}
 		k := srv.sockets[key]
 		if k == nil {
 			if k, err = bind(s); err != nil {
@@ -104,6 +103,12 @@ func (srv *Server) Reload(listeners []Listener) error {
 			}
 			opened = append(opened, k)
 		}
+		// SO_REUSEPORT would share the clients out between the two.
+		if bound[k.Addr().String()] {
+			errs = append(errs, fmt.Errorf("listener %s: address %s has a listener already", s.Name, s.Address))
+			continue
+		}
+		bound[k.Addr().String()] = true
 		next[key] = k
 	}
 	if err := errors.Join(errs...); err != nil {

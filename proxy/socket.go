@@ -73,12 +73,26 @@ func CheckAddress(what, address string) error {
 // bindOnly binds and never listens: a socket that listened would be given a
 // share of the clients.
 func bindOnly(a *net.TCPAddr) error {
-	family, address := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: a.Port})
 	if ip := a.IP.To4(); ip != nil {
-		family, address = unix.AF_INET, &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(ip)}
-	} else if ip := a.IP.To16(); ip != nil {
-		address = &unix.SockaddrInet6{Port: a.Port, Addr: [16]byte(ip)}
+		return bindAndClose(unix.AF_INET, &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(ip)})
 	}
+	address := &unix.SockaddrInet6{Port: a.Port}
+	copy(address.Addr[:], a.IP) // nothing for an address without host
+	if a.Zone != "" {
+		zone, err := net.InterfaceByName(a.Zone)
+		if err != nil {
+			return err
+		}
+		address.ZoneId = uint32(zone.Index)
+	}
+	err := bindAndClose(unix.AF_INET6, address)
+	if errors.Is(err, unix.EAFNOSUPPORT) && a.IP == nil { // as package net does without IPv6
+		return bindAndClose(unix.AF_INET, &unix.SockaddrInet4{Port: a.Port})
+	}
+	return err
+}
+
+func bindAndClose(family int, address unix.Sockaddr) error {
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
