@@ -15,7 +15,8 @@ import (
 // peer is a connection that the backend got, behind its PROXY header.
 type peer struct {
 	*talk
-	header *proxyproto.Header
+	headed chan struct{}      // closed when the header was read, or can not be
+	header *proxyproto.Header // there then
 }
 
 // fakeBackend gives each connection to a script, which returns to close it.
@@ -65,7 +66,7 @@ func (b *fakeBackend) stop() {
 }
 
 func (b *fakeBackend) begin(conn net.Conn) {
-	p := &peer{talk: newTalk(conn)}
+	p := &peer{talk: newTalk(conn), headed: make(chan struct{})}
 	p.fail = func(format string, args ...any) {
 		p.note("fault", format)
 		runtime.Goexit()
@@ -76,15 +77,22 @@ func (b *fakeBackend) begin(conn net.Conn) {
 	b.running.Go(func() {
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(p.patience))
-		header, err := proxyproto.Read(p.r)
-		if err != nil {
-			p.note("recv", "PROXY header: "+err.Error())
-			return
+		if p.readHeader() {
+			b.script(p)
 		}
-		p.header = header
-		p.note("recv", "PROXY header")
-		b.script(p)
 	})
+}
+
+func (p *peer) readHeader() bool {
+	defer close(p.headed)
+	header, err := proxyproto.Read(p.r)
+	if err != nil {
+		p.note("recv", "PROXY header: "+err.Error())
+		return false
+	}
+	p.header = header
+	p.note("recv", "PROXY header")
+	return true
 }
 
 // dial connects in memory.
@@ -105,11 +113,13 @@ func (b *fakeBackend) connections() int {
 func (b *fakeBackend) only() *peer {
 	b.t.Helper()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.peers) != 1 {
-		b.t.Fatalf("the backend got %d connections, want 1", len(b.peers))
+	peers := b.peers
+	b.mu.Unlock()
+	if len(peers) != 1 {
+		b.t.Fatalf("the backend got %d connections, want 1", len(peers))
 	}
-	return b.peers[0]
+	<-peers[0].headed
+	return peers[0]
 }
 
 // mailServer is a script: an SMTP server that takes every message.

@@ -27,9 +27,7 @@ func CheckBackend(ctx context.Context, b Backend) error {
 		one := backend.Backend{Name: b.Name, Addresses: []string{address}, ConnectTimeout: b.ConnectTimeout}
 		conn, err := one.Dial(ctx)
 		if err == nil {
-			cut := context.AfterFunc(ctx, func() { conn.Close() })
-			err = probe(conn, format)
-			cut()
+			err = probe(ctx, conn, format)
 			conn.Close()
 			if err != nil {
 				err = fmt.Errorf("backend %s: address %s: %w", b.Name, address, err)
@@ -40,7 +38,9 @@ func CheckBackend(ctx context.Context, b Backend) error {
 	return errors.Join(errs...)
 }
 
-func probe(conn net.Conn, format proxyheader.Format) error {
+func probe(ctx context.Context, conn net.Conn, format proxyheader.Format) error {
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
 	if err := conn.SetDeadline(time.Now().Add(probeTimeout)); err != nil {
 		return err
 	}
@@ -52,17 +52,21 @@ func probe(conn net.Conn, format proxyheader.Format) error {
 		return fmt.Errorf("PROXY header: %w", err)
 	}
 	greeting, err := starttls.ReadGreeting(conn)
-	if err != nil {
-		return fmt.Errorf("no greeting: %w; does it expect the PROXY header (version %d) of this address?", err, format.Version)
+	if err == nil {
+		err = checkGreeting(greeting)
 	}
-	if !greeting.Ready() {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return noGreeting(err, format.Version)
+	case !greeting.Ready():
 		return fmt.Errorf("its greeting refuses clients: %s", bytes.TrimSpace(greeting.Text))
 	}
-	if _, err := conn.Write([]byte("QUIT\r\n")); err != nil {
-		return err
+	if _, err := conn.Write([]byte("QUIT\r\n")); err == nil {
+		_, _ = starttls.ReadGreeting(conn) // the reply has the same form, and no meaning here
 	}
-	_, err = starttls.ReadGreeting(conn) // the reply has the same form
-	return err
+	return nil
 }
 
 // orLoopback gives an address to an end that has none, that of a unix socket:
