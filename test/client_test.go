@@ -3,9 +3,11 @@ package test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,7 +18,8 @@ import (
 // replies. Its methods that return errors may be used by any goroutine.
 type client struct {
 	raw        *net.TCPConn
-	conn       net.Conn // raw, or TLS over it
+	wire       net.Conn // raw, or a tap on it; TLS goes over this
+	conn       net.Conn // wire, or TLS over it
 	reader     *bufio.Reader
 	received   []byte // every byte read since TLS was up
 	transcript []string
@@ -57,7 +60,7 @@ func tryDial(address, local string) (*client, error) {
 	if err := conn.SetDeadline(time.Now().Add(3 * patience)); err != nil {
 		return nil, err
 	}
-	c := &client{raw: conn.(*net.TCPConn)}
+	c := &client{raw: conn.(*net.TCPConn), wire: conn}
 	c.use(conn)
 	return c, nil
 }
@@ -80,9 +83,14 @@ func (c *client) close() { c.raw.Close() }
 // local is the address that the client connects from.
 func (c *client) local() string { return c.raw.LocalAddr().String() }
 
-// startTLS does the handshake.
+// startTLS does the handshake. Nothing may have come behind the reply that
+// was read last.
 func (c *client) startTLS(config *tls.Config) error {
-	conn := tls.Client(c.raw, config)
+	if n := c.reader.Buffered(); n > 0 {
+		text, _ := c.reader.Peek(n)
+		return fmt.Errorf("plain text before the handshake: %q", text)
+	}
+	conn := tls.Client(c.wire, config)
 	if err := conn.Handshake(); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
@@ -103,18 +111,8 @@ func open(t testing.TB, to port, options clientOptions) *client {
 }
 
 func (c *client) enter(to port, config *tls.Config) error {
-	if to.name != "465" {
-		if _, err := c.expect(220); err != nil {
-			return err
-		}
-		for _, step := range []struct {
-			line string
-			code int
-		}{{"EHLO before.tls", 250}, {"STARTTLS", 220}} {
-			if _, err := c.exchange(step.line, step.code); err != nil {
-				return err
-			}
-		}
+	if err := c.plainPhase(to); err != nil {
+		return err
 	}
 	if err := c.startTLS(config); err != nil {
 		return err
@@ -126,6 +124,41 @@ func (c *client) enter(to port, config *tls.Config) error {
 	}
 	c.received = nil
 	return nil
+}
+
+// plainPhase goes up to where the port wants a ClientHello.
+func (c *client) plainPhase(to port) error {
+	if to.name == "465" {
+		return nil
+	}
+	if _, err := c.expect(220); err != nil {
+		return err
+	}
+	if _, err := c.exchange("EHLO before.tls", 250); err != nil {
+		return err
+	}
+	_, err := c.exchange("STARTTLS", 220)
+	return err
+}
+
+// handshaken goes up to the end of the handshake, and reads no greeting.
+func handshaken(t testing.TB, to port, options clientOptions) *client {
+	t.Helper()
+	c := atHandshake(t, to, options.local)
+	if err := c.startTLS(options.config()); err != nil {
+		c.fatal(t, err)
+	}
+	return c
+}
+
+// atHandshake connects and goes up to where the port wants a ClientHello.
+func atHandshake(t testing.TB, to port, local string) *client {
+	t.Helper()
+	c := dial(t, to.address, local)
+	if err := c.plainPhase(to); err != nil {
+		c.fatal(t, err)
+	}
+	return c
 }
 
 // must sends a line and wants a reply with that code. It returns the reply.
@@ -179,6 +212,37 @@ func (c *client) expect(code int) (string, error) {
 		return reply.String(), fmt.Errorf("reply %q, want code %d", reply.String(), code)
 	}
 	return reply.String(), nil
+}
+
+// mustSend is send in the test's goroutine.
+func (c *client) mustSend(t testing.TB, data string) {
+	t.Helper()
+	if err := c.send([]byte(data)); err != nil {
+		c.fatal(t, err)
+	}
+}
+
+// rest reads until the connection ends. A reset is an end, too.
+func (c *client) rest(t testing.TB) string {
+	t.Helper()
+	data, err := io.ReadAll(c.reader)
+	if len(data) > 0 {
+		c.transcript = append(c.transcript, fmt.Sprintf("S: %q", data[:min(len(data), 200)]))
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.fatal(t, fmt.Errorf("the connection stays open: %w", err))
+	}
+	return string(data)
+}
+
+// mustEnd sends a line, wants a reply with that code, and then the end.
+func (c *client) mustEnd(t testing.TB, code int, line string) string {
+	t.Helper()
+	reply := c.must(t, code, line)
+	if more := c.rest(t); more != "" {
+		c.fatal(t, fmt.Errorf("behind the last reply came %q", more))
+	}
+	return reply
 }
 
 // mailTo begins a message, up to the recipient.

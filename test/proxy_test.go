@@ -59,7 +59,11 @@ type setup struct {
 	hostname     string // mail.a.example
 	drain        string // 10s
 	maxHeader    int    // the default
-	more         string // further YAML, whole top-level blocks
+	tls          string // keys of the tls block, in flow style
+	timeouts     string // further keys of the timeouts block, likewise
+	rescan       string // 1m
+	logFormat    string // json
+	environment  []string
 }
 
 // complete fills in the zero fields.
@@ -73,7 +77,7 @@ func (s setup) complete(t testing.TB) setup {
 	defaults := []struct {
 		field *string
 		value string
-	}{{&s.clientInfo, "proxy-v2"}, {&s.hostname, "mail.a.example"}, {&s.drain, "10s"}}
+	}{{&s.clientInfo, "proxy-v2"}, {&s.hostname, "mail.a.example"}, {&s.drain, "10s"}, {&s.rescan, "1m"}, {&s.logFormat, "json"}}
 	for _, d := range defaults {
 		if *d.field == "" {
 			*d.field = d.value
@@ -88,16 +92,18 @@ func (s setup) yaml() string {
 	if s.maxHeader != 0 {
 		header += fmt.Sprintf(", max_header_bytes: %d", s.maxHeader)
 	}
-	return fmt.Sprintf(`certificates: {directory: %q, default: %s}
+	return fmt.Sprintf(`certificates: {directory: %q, default: %s, rescan: %s}
+tls: {%s}
 listeners:
   - {name: submissions, address: %q, mode: implicit, backend: mta}
   - {name: submission, address: %q, mode: starttls, starttls: required, backend: mta, hostname: %s}
 backends:
   mta: {addresses: [%q], %s}
 admin: {address: %q}
-timeouts: {drain: %s}
-log: {level: info, format: json}
-%s`, s.certificates.dir, defaultDomain, s.submissions, s.submission, s.hostname, s.backend, header, s.admin, s.drain, s.more)
+timeouts: {drain: %s, %s}
+log: {level: info, format: %s}
+`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, s.backend, header,
+		s.admin, s.drain, s.timeouts, s.logFormat)
 }
 
 // proxy is the program under test, serving.
@@ -115,17 +121,20 @@ func startProxy(t testing.TB, s setup) *proxy {
 	s = s.complete(t)
 	p := &proxy{setup: s, file: filepath.Join(t.TempDir(), "config.yaml")}
 	writeFile(t, p.file, s.yaml())
-	p.process = startBinary(t, "serve", "--config", p.file)
+	p.process = startBinary(t, s.environment, "serve", "--config", p.file)
 	t.Cleanup(func() { p.requireCleanEnd(t) })
 	p.waitReady(t)
 	return p
 }
 
-// startBinary starts the program under test with any command.
-func startBinary(t testing.TB, arguments ...string) *process {
+// startBinary starts the program under test with any command, and with
+// variables besides those of the environment.
+func startBinary(t testing.TB, environment []string, arguments ...string) *process {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "smtp-tlsproxy.log")
-	return startProcess(t, "smtp-tlsproxy "+arguments[0], log, exec.Command(builtBinary(t), arguments...))
+	command := exec.Command(builtBinary(t), arguments...)
+	command.Env = append(os.Environ(), environment...)
+	return startProcess(t, "smtp-tlsproxy "+arguments[0], log, command)
 }
 
 // requireCleanEnd ends the program as a supervisor does.
@@ -191,6 +200,12 @@ func (p *proxy) metric(t testing.TB, name string) string {
 	return ""
 }
 
+// waitMetric waits until the sample of that name, labels and all, has the value.
+func (p *proxy) waitMetric(t testing.TB, name, value string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s is %s", name, value), func() bool { return p.metric(t, name+" ") == value })
+}
+
 // sessionLine is the log line that the proxy writes for each session.
 type sessionLine struct {
 	Message    string `json:"msg"`
@@ -202,6 +217,7 @@ type sessionLine struct {
 	Cipher     string
 	Backend    string
 	Outcome    string
+	Error      string
 }
 
 // waitSession waits for the session line of the client with that address.

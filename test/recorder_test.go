@@ -17,8 +17,11 @@ import (
 // as it takes to get them. Only CRLF ends its lines and only CRLF.CRLF ends
 // its DATA.
 type recorder struct {
-	address string
-	blob    []byte // what it answers to XBLOB, as it is
+	address  string
+	greeting string // "" for none at all
+	ehlo     string // reply to EHLO
+	blob     []byte // reply to XBLOB, as it is; XCUT is the same and hangs up behind it
+	farewell string // what it says when the client has ended its stream
 
 	mu       sync.Mutex
 	sessions []*recording
@@ -34,14 +37,32 @@ type recording struct {
 }
 
 // startRecorder listens until the end of the test. With a PROXY header
-// wanted, it reads that before it greets.
-func startRecorder(t testing.TB, header wantHeader) *recorder {
+// wanted, it reads that before it greets. The changes are made before the
+// first client.
+func startRecorder(t testing.TB, header wantHeader, changes ...func(*recorder)) *recorder {
+	t.Helper()
+	r := &recorder{greeting: "220 recorder.test ESMTP\r\n", ehlo: recorderEHLO}
+	for _, change := range changes {
+		change(r)
+	}
+	r.address = startServer(t, func(conn net.Conn) {
+		s := &recording{}
+		r.mu.Lock()
+		r.sessions = append(r.sessions, s)
+		r.mu.Unlock()
+		r.serve(conn, s, header)
+	})
+	return r
+}
+
+// startServer serves TCP on a free port until the end of the test. The
+// connections have a deadline, and are closed when serve returns.
+func startServer(t testing.TB, serve func(net.Conn)) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{address: listener.Addr().String()}
 	var sessions sync.WaitGroup
 	t.Cleanup(func() {
 		listener.Close()
@@ -53,14 +74,14 @@ func startRecorder(t testing.TB, header wantHeader) *recorder {
 			if err != nil {
 				return
 			}
-			s := &recording{}
-			r.mu.Lock()
-			r.sessions = append(r.sessions, s)
-			r.mu.Unlock()
-			sessions.Go(func() { r.serve(conn, s, header) })
+			conn.SetDeadline(time.Now().Add(3 * patience))
+			sessions.Go(func() {
+				defer conn.Close()
+				serve(conn)
+			})
 		}
 	})
-	return r
+	return listener.Addr().String()
 }
 
 // wantHeader says whether a recorder reads a PROXY header.
@@ -73,12 +94,10 @@ const (
 
 func (r *recorder) serve(conn net.Conn, s *recording, header wantHeader) {
 	defer func() {
-		conn.Close()
 		s.mu.Lock()
 		s.ended = true
 		s.mu.Unlock()
 	}()
-	conn.SetDeadline(time.Now().Add(3 * patience))
 	if header == withHeader {
 		buffer := make([]byte, 64<<10)
 		n, err := conn.Read(buffer) // as Postfix and Exim: one read
@@ -124,12 +143,13 @@ func (r *recorder) speak(conn net.Conn, in *bufio.Reader) {
 		_, err := io.WriteString(conn, reply)
 		return err == nil
 	}
-	if !answer("220 recorder.test ESMTP\r\n") {
+	if !answer(r.greeting) {
 		return
 	}
 	for {
 		line, err := readUntil(in, "\r\n")
 		if err != nil {
+			answer(r.farewell)
 			return
 		}
 		var size int64
@@ -137,7 +157,7 @@ func (r *recorder) speak(conn net.Conn, in *bufio.Reader) {
 		reply := "250 2.0.0 Ok\r\n"
 		switch strings.ToUpper(verb) {
 		case "EHLO":
-			reply = recorderEHLO
+			reply = r.ehlo
 		case "DATA":
 			if !answer("354 Go ahead\r\n") {
 				return
@@ -149,6 +169,9 @@ func (r *recorder) speak(conn net.Conn, in *bufio.Reader) {
 			}
 		case "XBLOB":
 			reply = string(r.blob)
+		case "XCUT":
+			answer(string(r.blob))
+			return
 		case "QUIT":
 			answer("221 2.0.0 Bye\r\n")
 			return
@@ -174,6 +197,47 @@ func readUntil(in *bufio.Reader, end string) (string, error) {
 		read = append(read, b)
 	}
 	return string(read), nil
+}
+
+// clients are the sessions so far, without those in which the proxy looked
+// for itself whether the backend is there: their header says LOCAL.
+func (r *recorder) clients() []*recording {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var clients []*recording
+	for _, s := range r.sessions {
+		s.mu.Lock()
+		local := len(s.header) > 12 && s.header[12] == 0x20
+		s.mu.Unlock()
+		if !local {
+			clients = append(clients, s)
+		}
+	}
+	return clients
+}
+
+// requireClients wants that the backend was reached by so many sessions and no
+// more. It makes one itself to see that: connections are taken in their order.
+func (r *recorder) requireClients(t testing.TB, p *proxy, want int) {
+	t.Helper()
+	marker := newMarker()
+	c := open(t, p.ports()[0], clientOptions{serverName: defaultDomain, trust: p.certificates})
+	c.must(t, 250, "EHLO "+marker)
+	c.must(t, 221, "QUIT")
+	r.waitSession(t, marker)
+	eventually(t, fmt.Sprintf("the backend had %d clients besides the test's own", want), func() bool {
+		return len(r.clients()) <= want+1 // a connection whose header is not read yet counts
+	})
+	if got := len(r.clients()) - 1; got != want {
+		t.Errorf("the backend had %d clients, want %d", got, want)
+	}
+}
+
+// bytes are what the session has received until now.
+func (s *recording) bytes() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Clone(s.received)
 }
 
 // waitSession waits for the session that got the marker, and for its end.
