@@ -50,6 +50,7 @@ func (s *Store) changed() marks {
 func (s *Store) apply(m marks, look func(*entry) (*pair, error)) {
 	if m.index {
 		s.tellIndexing(s.reindex())
+		s.loadAgain()
 	}
 	if !m.all && len(m.folders) == 0 {
 		return
@@ -107,6 +108,22 @@ func (s *Store) reindex() error {
 }
 
 const noDefault = "there is no default certificate: clients without a server name, and those with an unknown one, cannot be served (RFC 8461 section 7.1 wants them served on port 25)"
+
+// loadAgain sees to it, after the list of folders changed, that something can
+// be served, as loadFirst does at the start. A server that is not Usable turns
+// its clients away, so that none of them would ever have a folder loaded.
+func (s *Store) loadAgain() {
+	x := s.index.Load()
+	if e := x.fallback; e != nil && e.pair.Load() == nil {
+		_, _ = s.load(e) // told by publish
+	}
+	for _, e := range x.entries {
+		if s.Usable() {
+			return
+		}
+		_, _ = s.load(e)
+	}
+}
 
 // tellRefused reports each folder that cannot be served once.
 func (s *Store) tellRefused(refused []*FolderError) {

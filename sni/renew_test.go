@@ -221,3 +221,22 @@ func TestOverflowOfNotifications(t *testing.T) {
 	notifier.Errors <- fsnotify.ErrEventOverflow
 	eventually(t, "the list and both pairs are read again", func() bool { return c.opened.Load() == before+5 })
 }
+
+// TestR28_UsableAgain: a server that is not usable turns clients away, so none
+// of them can have the folder loaded that makes it usable.
+func TestR28_UsableAgain(t *testing.T) {
+	for name, o := range map[string]sni.Options{
+		"default":    {Default: "a.example", Rescan: never},
+		"no default": {Rescan: never},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := tree(t, "a.example")
+			s := open(t, dir, o)
+			must(t, os.Mkdir(filepath.Join(dir, "empty.example"), 0o755))
+			must(t, os.RemoveAll(filepath.Join(dir, "a.example")))
+			eventually(t, "nothing can be served", func() bool { return !s.Usable() })
+			renew(t, dir, "a.example")
+			eventually(t, "the folder can be served", s.Usable)
+		})
+	}
+}

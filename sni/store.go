@@ -228,6 +228,7 @@ func (s *Store) Close() error {
 func (s *Store) Reload(ctx context.Context) error {
 	err := s.reindex()
 	s.tellIndexing(err)
+	s.loadAgain()
 	errs := []error{err}
 	for _, e := range s.index.Load().entries {
 		if !e.asked.Load() {
@@ -245,7 +246,8 @@ func (s *Store) Reload(ctx context.Context) error {
 }
 
 // Usable reports whether a handshake can be served now: whether the default
-// is loaded or, failing that, any folder.
+// is loaded or, failing that, any folder. Where a changed list of folders left
+// none of them, one is loaded without being asked for.
 func (s *Store) Usable() bool {
 	if e := s.index.Load().fallback; e != nil && e.pair.Load() != nil {
 		return true
