@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ type recorder struct {
 	address  string
 	greeting string // "" for none at all
 	ehlo     string // reply to EHLO
-	blob     []byte // reply to XBLOB, as it is; XCUT is the same and hangs up behind it
+	blob     []byte // reply to XBLOB, as it is
 	farewell string // what it says when the client has ended its stream
 
 	mu       sync.Mutex
@@ -137,7 +138,8 @@ func headerLength(data []byte) int {
 
 const recorderEHLO = "250-recorder.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n"
 
-// speak answers commands until the client leaves.
+// speak answers commands until the client leaves. To XCUT and a quoted string
+// it says what stands in that, and hangs up.
 func (r *recorder) speak(conn net.Conn, in *bufio.Reader) {
 	answer := func(reply string) bool {
 		_, err := io.WriteString(conn, reply)
@@ -153,7 +155,7 @@ func (r *recorder) speak(conn net.Conn, in *bufio.Reader) {
 			return
 		}
 		var size int64
-		verb, _, _ := strings.Cut(strings.TrimSuffix(line, "\r\n"), " ")
+		verb, argument, _ := strings.Cut(strings.TrimSuffix(line, "\r\n"), " ")
 		reply := "250 2.0.0 Ok\r\n"
 		switch strings.ToUpper(verb) {
 		case "EHLO":
@@ -170,7 +172,9 @@ func (r *recorder) speak(conn net.Conn, in *bufio.Reader) {
 		case "XBLOB":
 			reply = string(r.blob)
 		case "XCUT":
-			answer(string(r.blob))
+			if last, err := strconv.Unquote(argument); err == nil {
+				answer(last)
+			}
 			return
 		case "QUIT":
 			answer("221 2.0.0 Bye\r\n")
