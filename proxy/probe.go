@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 )
@@ -61,7 +62,7 @@ func probe(ctx context.Context, conn net.Conn, format proxyheader.Format) error 
 	case err != nil:
 		return noGreeting(err, format.Version)
 	case !greeting.Ready():
-		return fmt.Errorf("its greeting refuses clients: %s", bytes.TrimSpace(greeting.Text))
+		return fmt.Errorf("its greeting refuses clients: %s", escape.Field(string(bytes.TrimSpace(greeting.Text))))
 	}
 	if _, err := conn.Write([]byte("QUIT\r\n")); err == nil {
 		_, _ = starttls.ReadGreeting(conn) // the reply has the same form, and no meaning here
