@@ -57,13 +57,13 @@ func tryDial(address, local string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := conn.SetDeadline(time.Now().Add(3 * patience)); err != nil {
-		return nil, err
-	}
 	c := &client{raw: conn.(*net.TCPConn), wire: conn}
 	c.use(conn)
-	return c, nil
+	return c, c.extend()
 }
+
+// extend gives the connection its time anew.
+func (c *client) extend() error { return c.raw.SetDeadline(time.Now().Add(3 * patience)) }
 
 func (c *client) use(conn net.Conn) {
 	c.conn = conn
