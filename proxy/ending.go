@@ -102,7 +102,7 @@ func (s *session) report(end *ending) {
 	}
 	line = append(line, slog.Uint64("messages", s.messages.Load()),
 		slog.Uint64("bytes_to_backend", s.toBackend.Load()), slog.Uint64("bytes_to_client", s.toClient.Load()),
-		slog.Duration("duration", duration.Round(time.Millisecond)))
+		slog.Float64("duration", duration.Round(time.Millisecond).Seconds()))
 	s.srv.log.LogAttrs(context.Background(), level, "session", line...)
 }
 

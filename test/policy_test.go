@@ -3,6 +3,7 @@ package test
 import (
 	"crypto/tls"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,7 @@ import (
 
 // weakGODEBUG is what an environment can say to have crypto/tls do again what
 // it did long ago.
-const weakGODEBUG = "GODEBUG=tls10server=1,tlsrsakex=1,tls3des=1,tlsunsafeekm=1,tlssha1=1,tlsmaxrsasize=16384"
+const weakGODEBUG = "GODEBUG=tls10server=1,tlsrsakex=1,tls3des=1,tlsunsafeekm=1,tlsmaxrsasize=16384"
 
 // TestR37_WeakTLSIsRefused, whatever the environment says: TLS below 1.2, RSA
 // key exchange, 3DES and CBC suites, and renegotiation.
@@ -53,6 +54,22 @@ func requireOldVersionsRefused(t *testing.T, to port) {
 	r := sClient(t, to.address, append(append([]string{"-tls1_2"}, to.openssl...), atLevel0...)...)
 	r.requireCode(t, 0) // the same client with a version that is fine
 	r.requireOutput(t, "CONNECTION ESTABLISHED", "TLSv1.2")
+}
+
+// TestR37_EnvironmentThatCanNotBeUndone: no option switches SHA-1 signatures off
+// again, so the proxy does not start with them.
+func TestR37_EnvironmentThatCanNotBeUndone(t *testing.T) {
+	t.Parallel()
+	certs := newCertificates(t)
+	s := setup{certificates: certs, backend: loopback(t)}.complete(t)
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	writeFile(t, file, s.yaml())
+	command := exec.Command(builtBinary(t), "serve", "--config", file)
+	command.Env = append(os.Environ(), "GODEBUG=tlssha1=1")
+	output, err := command.CombinedOutput()
+	if err == nil || command.ProcessState.ExitCode() != 1 || !strings.Contains(string(output), "GODEBUG=tlssha1=1 allows signatures with SHA-1") {
+		t.Errorf("%v\n%s", err, output)
+	}
 }
 
 // TestR37_OldVersionsOnlyWhereNamed is the control for the test above: the
