@@ -2,9 +2,9 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -18,6 +18,7 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // Mode is how clients of a listener come to TLS.
@@ -68,11 +69,18 @@ type Listener struct {
 	// is free (see Server.Addr).
 	Address string
 	Mode    Mode
-	// TLS is the configuration without certificates, as tlsopts makes it;
-	// Certificates, GetCertificate and GetConfigForClient of it are not used.
-	// It must have session tickets disabled: crypto/tls would resume one of one
-	// server name under any other.
-	TLS *tls.Config
+	// TLS is what is negotiated; the zero value is a secure default.
+	TLS tlsopts.Options
+	// ClientAuth says which client certificates are asked for and accepted; the
+	// default is none.
+	ClientAuth tlsopts.ClientAuth
+	// Tickets lets sessions resume, each under its own server name and in the
+	// listeners with the same TicketContext. nil is never. The caller closes
+	// it once no listener has it.
+	Tickets       *tlsopts.Tickets
+	TicketContext string
+	// KeyLog gets the secrets of every session, for Wireshark. nil is none.
+	KeyLog io.Writer
 	// Certificates answers the server names. It must stay open as long as the
 	// listener is served.
 	Certificates *sni.Store
@@ -121,7 +129,7 @@ type dialer interface {
 // the one with which it began.
 type service struct {
 	Listener
-	tlsConfig      *tls.Config
+	tls            *identities
 	plain          *starttls.Server
 	backend        dialer
 	header         proxyheader.Format
@@ -134,10 +142,8 @@ func (l Listener) check() error {
 	switch {
 	case l.Mode != ModeImplicitTLS && l.Mode != ModeSTARTTLS:
 		return fmt.Errorf("listener %s: no mode", l.Name)
-	case l.TLS == nil || l.Certificates == nil:
-		return fmt.Errorf("listener %s: no TLS configuration or no certificates", l.Name)
-	case !l.TLS.SessionTicketsDisabled:
-		return fmt.Errorf("listener %s: session tickets are not disabled", l.Name)
+	case l.Certificates == nil:
+		return fmt.Errorf("listener %s: no certificates", l.Name)
 	case l.Hostname == "" || strings.ContainsAny(l.Hostname, " \t\r\n"):
 		return fmt.Errorf("listener %s: %q is no host name", l.Name, l.Hostname)
 	case l.Backend.ProxyVersion != 1 && l.Backend.ProxyVersion != 2:
@@ -182,7 +188,10 @@ func newService(l Listener) (*service, error) {
 		MaxErrors:    l.MaxPlainErrors,
 		TLSAvailable: s.tlsAvailable,
 	}
-	s.tlsConfig = s.serverTLS()
+	var err error
+	if s.tls, err = newIdentities(&s.Listener); err != nil {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+	}
 	return s, nil
 }
 

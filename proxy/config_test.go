@@ -1,10 +1,10 @@
 package proxy_test
 
 import (
-	"crypto/tls"
 	"testing"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // TestListenRefuses goes through what would fail, or do harm, once clients
@@ -16,9 +16,9 @@ func TestListenRefuses(t *testing.T) {
 		want  string
 	}{
 		{"mode", func(l *proxy.Listener) { l.Mode = 0 }, "listener implicit: no mode"},
-		{"TLS", func(l *proxy.Listener) { l.TLS = nil }, "no TLS configuration"},
+		{"TLS", func(l *proxy.Listener) { l.TLS.Ciphers = "X" }, `listener implicit: ciphers: "X" is not the name`},
+		{"client authentication", func(l *proxy.Listener) { l.ClientAuth.Mode = tlsopts.ClientAuthRequire }, "has nothing to verify by"},
 		{"certificates", func(l *proxy.Listener) { l.Certificates = nil }, "no certificates"},
-		{"tickets", func(l *proxy.Listener) { l.TLS = &tls.Config{} }, "session tickets are not disabled"},
 		{"no host name", func(l *proxy.Listener) { l.Hostname = "" }, `"" is no host name`},
 		{"host name", func(l *proxy.Listener) { l.Hostname = "a\r\nb" }, `"a\r\nb" is no host name`},
 		{"PROXY version", func(l *proxy.Listener) { l.Backend.ProxyVersion = 0 }, "backend mta: PROXY protocol version 0: want 1 or 2"},

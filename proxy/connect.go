@@ -112,10 +112,13 @@ func noGreeting(err error, version int) error {
 // be one of the proxy's own, which backends trust.
 func (s *session) proxyHeader() ([]byte, error) {
 	name, _ := sni.ServerName(s.state.ServerName)
+	who := s.ClientAuth.Identify(s.state)
 	return s.header.Encode(proxyheader.Facts{
 		Client:     s.client,
 		Local:      s.local,
 		TLS:        &s.state,
+		Verified:   who.Verified,
+		CommonName: who.CommonName,
 		ServerName: name,
 		SessionID:  s.id,
 	})

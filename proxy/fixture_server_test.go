@@ -14,19 +14,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // listenerTo is a listener with a backend of one address. Tests change it.
 func listenerTo(t testing.TB, mode proxy.Mode, address string) proxy.Listener {
 	t.Helper()
-	config, err := tlsopts.Options{}.Config()
-	must(t, err)
 	return proxy.Listener{
 		Name:         mode.String(),
 		Address:      "127.0.0.1:0",
 		Mode:         mode,
-		TLS:          config,
 		Certificates: openStore(t),
 		Hostname:     "proxy.example",
 		Backend: proxy.Backend{

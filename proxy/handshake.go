@@ -12,15 +12,8 @@ import (
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
-
-// hello is what a session remembers of its ClientHello.
-type hello struct {
-	serverName string // as the client sent it
-	refused    bool   // the name has no certificate, and this listener serves no other
-	failed     error  // no certificate could be loaded
-}
 
 // handshake does the TLS handshake under one absolute deadline, the same way
 // on every listener.
@@ -28,10 +21,11 @@ func (s *session) handshake() *ending {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(s.srv.killed, s.HandshakeTimeout)
 	defer cancel()
-	conn := tls.Server(s.conn, s.tlsConfig)
+	conn := tls.Server(s.conn, s.service.tls.config)
 	err := conn.HandshakeContext(ctx)
 	if err == nil {
 		s.tls, s.state = conn, conn.ConnectionState()
+		s.hello.info = nil
 		s.metrics.HandshakeDone(s.state, time.Since(began))
 		if s.Mode == ModeSTARTTLS {
 			s.metrics.STARTTLS(metrics.STARTTLSUpgraded)
@@ -45,67 +39,11 @@ func (s *session) handshake() *ending {
 		return &ending{metrics.SessionDrained, fmt.Errorf("TLS handshake: %w", errCut)}
 	}
 	s.metrics.HandshakeFailed(handshakeFailure(s.hello, err))
+	s.explainHandshake(err)
 	if s.Mode == ModeSTARTTLS {
 		s.metrics.STARTTLS(metrics.STARTTLSHandshakeFailed)
 	}
 	return &ending{metrics.SessionHandshakeFailed, fmt.Errorf("TLS handshake: %w", s.hello.explain(err))}
-}
-
-// serverTLS is the listener's configuration with the callback that finds the
-// certificate. It is made once and never changed.
-func (s *service) serverTLS() *tls.Config {
-	config := s.TLS.Clone()
-	config.Certificates = nil       // else crypto/tls would serve one of these to clients without SNI
-	config.GetConfigForClient = nil // else it could take another configuration than this
-	config.GetCertificate = s.certificate
-	return config
-}
-
-// certificate answers a ClientHello. (nil, nil) makes crypto/tls send the
-// alert unrecognized_name, an error internal_error.
-func (s *service) certificate(info *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	session := info.Conn.(*clientConn).session
-	h := &session.hello
-	h.serverName = info.ServerName
-	match := s.Certificates.Lookup(info.ServerName)
-	// Counted last: only a folder that was loaded has a series.
-	defer func() { session.srv.metrics.SNIRequest(domain(match)) }()
-	if s.RejectUnknownSNI && match.Unrecognized() {
-		h.refused = true
-		return nil, nil
-	}
-	cert, err := s.Certificates.GetCertificate(info)
-	switch {
-	case err != nil:
-		h.failed = err
-	case cert == nil:
-		h.refused = true
-	}
-	return cert, err
-}
-
-// domain is the label of a match.
-func domain(m sni.Match) string {
-	switch {
-	case m.Name == sni.NameAbsent:
-		return metrics.DomainNone
-	case m.Name == sni.NameKnown:
-		return m.Folder
-	}
-	return metrics.DomainOther
-}
-
-// explain says what crypto/tls can not know.
-func (h hello) explain(err error) error {
-	switch {
-	case h.failed != nil:
-		return fmt.Errorf("no certificate can be served: %w", h.failed)
-	case h.refused && h.serverName == "":
-		return errors.New("the client named no server, and there is no default certificate")
-	case h.refused:
-		return errors.New("no certificate for the client's server name")
-	}
-	return err
 }
 
 // failureTexts are the messages of crypto/tls that have no type. A test holds
@@ -118,6 +56,8 @@ var failureTexts = []struct {
 	{"no cipher suite supported by both", metrics.HandshakeNoSharedCipher},
 	{"no key exchanges supported by both", metrics.HandshakeNoSharedCipher},
 	{"client requested unsupported application protocols", metrics.HandshakeALPN},
+	{"client didn't provide a certificate", metrics.HandshakeClientCertRequired},
+	{"client certificate", metrics.HandshakeClientCertBad},
 }
 
 // handshakeFailure finds the reason in the closed set of the metrics.
@@ -141,7 +81,10 @@ func handshakeFailure(h hello, err error) metrics.HandshakeFailure {
 	if remote, ok := errors.AsType[*net.OpError](err); ok && remote.Op == "remote error" {
 		return metrics.HandshakeClientAlert
 	}
+	_, unverified := errors.AsType[*tls.CertificateVerificationError](err)
 	switch {
+	case unverified, errors.Is(err, tlsopts.ErrPinMismatch):
+		return metrics.HandshakeClientCertBad
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return metrics.HandshakeEOF
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

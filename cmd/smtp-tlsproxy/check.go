@@ -33,12 +33,17 @@ The proxy may be running meanwhile.`,
 		Args: cobra.NoArgs,
 	}
 	file := configFlag(c)
-	offline := c.Flags().Bool("offline", false, "do not try the addresses to listen on, nor the backends")
+	var o checkOptions
+	c.Flags().BoolVar(&o.offline, "offline", false, "do not try the addresses to listen on, nor the backends")
+	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "print what the TLS options of each listener come to")
 	c.RunE = doing(func(c *cobra.Command) error {
-		return runCheck(c.Context(), *file, *offline, c.OutOrStdout())
+		return runCheck(c.Context(), *file, o, c.OutOrStdout())
 	})
 	return c
 }
+
+// checkOptions are the flags of the command.
+type checkOptions struct{ offline, verbose bool }
 
 // check is one run of the command.
 type check struct {
@@ -48,7 +53,7 @@ type check struct {
 	domains []sni.Report
 }
 
-func runCheck(ctx context.Context, file string, offline bool, out io.Writer) error {
+func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) error {
 	cfg, err := config.Load(file)
 	if err != nil {
 		fmt.Fprintln(out, err)
@@ -56,7 +61,8 @@ func runCheck(ctx context.Context, file string, offline bool, out io.Writer) err
 	}
 	c := &check{config: cfg}
 	c.certificates()
-	if !offline {
+	c.listeners()
+	if !o.offline {
 		c.addresses()
 		c.backends(ctx)
 	}
@@ -69,7 +75,10 @@ func runCheck(ctx context.Context, file string, offline bool, out io.Writer) err
 		}
 		return errTold
 	}
-	return c.summary(out)
+	if err := c.summary(out); err != nil || !o.verbose {
+		return err
+	}
+	return c.describe(out)
 }
 
 // fault adds what was found wrong with a field of the configuration.

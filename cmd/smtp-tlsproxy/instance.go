@@ -15,7 +15,6 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // instance is the running program: what a configuration became. Its methods
@@ -29,6 +28,7 @@ type instance struct {
 
 	config       *config.Config
 	certificates *certificates
+	secrets      *secrets
 	server       *proxy.Server
 	admin        *adminServer
 	draining     atomic.Bool
@@ -50,8 +50,10 @@ func newInstance(log *logging) *instance {
 // and each reload go the same way.
 func (i *instance) apply(cfg *config.Config) (err error) {
 	certs, admin := i.certificates, i.admin
+	secrets, err := openSecrets(cfg, i.secrets, i.log)
 	defer func() {
 		if err != nil { // give back what was opened in vain
+			secrets.closeBut(i.secrets)
 			if certs != nil && certs != i.certificates && certs.Store != nil {
 				_ = certs.Close()
 			}
@@ -60,6 +62,9 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 			}
 		}
 	}()
+	if err != nil {
+		return err
+	}
 	if certs == nil || certs.from != cfg.Certificates {
 		if certs, err = openCertificates(cfg.Certificates, i); err != nil {
 			return err
@@ -70,7 +75,7 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 			return err
 		}
 	}
-	listeners, err := listenersOf(cfg, certs)
+	listeners, err := listenersOf(cfg, certs, secrets)
 	if err != nil {
 		return err
 	}
@@ -82,6 +87,8 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	i.secrets.closeBut(secrets)
+	i.secrets = secrets
 	i.adopt(cfg, certs, admin)
 	return nil
 }
@@ -167,22 +174,26 @@ func (i *instance) close() {
 	if i.certificates != nil {
 		_ = i.certificates.Close()
 	}
+	i.secrets.closeBut(nil)
 }
 
 // listenersOf turns the configuration into what package proxy serves.
-func listenersOf(cfg *config.Config, certs *certificates) ([]proxy.Listener, error) {
+func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]proxy.Listener, error) {
 	var listeners []proxy.Listener
 	for _, l := range cfg.Listeners {
-		options := tlsopts.Options{MinVersion: l.TLS.MinVersion, MaxVersion: l.TLS.MaxVersion, ALPN: l.TLS.ALPN}
-		tlsConfig, err := options.Config()
+		clientAuth, err := clientAuthOf(l.TLS.ClientAuth)
 		if err != nil {
-			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
+			return nil, fmt.Errorf("listener %s: client_auth: %w", l.Name, err)
 		}
 		listeners = append(listeners, proxy.Listener{
 			Name:             l.Name,
 			Address:          l.Address,
 			Mode:             modes[l.Mode],
-			TLS:              tlsConfig,
+			TLS:              l.TLS.Options(),
+			ClientAuth:       clientAuth,
+			Tickets:          secrets.ticketsOf(l.TLS.SessionTickets),
+			TicketContext:    l.TLS.SessionTickets.Context,
+			KeyLog:           secrets.keyLogOf(l.TLS.KeyLogFile),
 			Certificates:     certs.Store,
 			RejectUnknownSNI: l.TLS.UnknownSNI == config.UnknownSNIReject,
 			HandshakeTimeout: l.TLS.HandshakeTimeout,

@@ -13,8 +13,9 @@ const minRelayIdle = 10 * time.Minute
 // check reports what is wrong with the values of a completed cfg.
 func (s *source) check(cfg *Config) {
 	s.checkCertificates(&cfg.Certificates)
-	s.checkVersions(&cfg.TLS)
+	s.checkTLS(&cfg.TLS)
 	s.checkListeners(cfg)
+	s.checkUse(cfg)
 	s.checkAddresses(cfg)
 	s.checkBackends(cfg)
 	s.checkRange(&cfg.Limits.PreTLSCommands, 1, 100000)
@@ -35,20 +36,6 @@ func (s *source) checkCertificates(c *Certificates) {
 	}
 	if strings.HasPrefix(c.Default, ".") || strings.ContainsRune(c.Default, '/') {
 		s.fault(&c.Default, "%q is not the name of a folder in certificates.directory: want one without a slash that does not begin with a dot", c.Default)
-	}
-}
-
-// checkVersions reports an empty range of TLS versions, at whichever key is
-// written in this group; if none is, another group is at fault.
-func (s *source) checkVersions(t *TLS) {
-	if t.MinVersion <= t.MaxVersion {
-		return
-	}
-	for _, field := range []any{&t.MinVersion, &t.MaxVersion} {
-		if s.isSet(field) {
-			s.fault(field, "min_version %v is above max_version %v", t.MinVersion, t.MaxVersion)
-			return
-		}
 	}
 }
 

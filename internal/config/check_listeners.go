@@ -23,7 +23,7 @@ func (s *source) checkListeners(cfg *Config) {
 		s.require(&l.Address, "address")
 		s.require(&l.Mode, "mode")
 		s.checkSTARTTLS(l)
-		s.checkVersions(&l.TLS)
+		s.checkTLS(&l.TLS)
 		s.checkRoute(l, cfg)
 	}
 }

@@ -54,11 +54,53 @@ type Certificates struct {
 // TLS is how clients are met. In a Listener it is the effective value: its own
 // keys over those of the file's tls block.
 type TLS struct {
-	MinVersion       tlsopts.Version `yaml:"min_version"`
-	MaxVersion       tlsopts.Version `yaml:"max_version"`
-	ALPN             tlsopts.ALPN    `yaml:"alpn"`
-	UnknownSNI       UnknownSNI      `yaml:"unknown_sni"`
-	HandshakeTimeout time.Duration   `yaml:"handshake_timeout"`
+	Profile          tlsopts.Profile     `yaml:"profile"`
+	MinVersion       tlsopts.Version     `yaml:"min_version"`
+	MaxVersion       tlsopts.Version     `yaml:"max_version"`
+	Ciphers          tlsopts.Ciphers     `yaml:"ciphers"` // empty: the profile's
+	HonorCipherOrder tlsopts.CipherOrder `yaml:"honor_cipher_order"`
+	Curves           tlsopts.Curves      `yaml:"curves"`
+	ALPN             tlsopts.ALPN        `yaml:"alpn"`
+	UnknownSNI       UnknownSNI          `yaml:"unknown_sni"`
+	ClientAuth       ClientAuth          `yaml:"client_auth"`
+	SessionTickets   SessionTickets      `yaml:"session_tickets"`
+	HandshakeTimeout time.Duration       `yaml:"handshake_timeout"`
+	// KeyLogFile gets the secrets of every session; empty is none.
+	KeyLogFile string `yaml:"key_log_file"`
+}
+
+// Options are the part of t that package tlsopts resolves.
+func (t TLS) Options() tlsopts.Options {
+	return tlsopts.Options{
+		Profile: t.Profile, MinVersion: t.MinVersion, MaxVersion: t.MaxVersion, Ciphers: t.Ciphers,
+		HonorCipherOrder: t.HonorCipherOrder, Curves: t.Curves, ALPN: t.ALPN,
+	}
+}
+
+// setOptions is the reverse of Options.
+func (t *TLS) setOptions(o tlsopts.Options) {
+	t.Profile, t.MinVersion, t.MaxVersion, t.Ciphers = o.Profile, o.MinVersion, o.MaxVersion, o.Ciphers
+	t.HonorCipherOrder, t.Curves, t.ALPN = o.HonorCipherOrder, o.Curves, o.ALPN
+}
+
+// ClientAuth says which client certificates are asked for and accepted.
+type ClientAuth struct {
+	Mode tlsopts.ClientAuthMode `yaml:"mode"`
+	// CA is a file; a relative one was resolved against the folder of the
+	// configuration file.
+	CA   string        `yaml:"ca"`
+	Pins []tlsopts.Pin `yaml:"pins"`
+}
+
+// SessionTickets lets clients resume sessions.
+type SessionTickets struct {
+	Enabled bool `yaml:"enabled"`
+	// SecretFile is shared by replicas; empty is a secret that lives as long
+	// as the process.
+	SecretFile string        `yaml:"secret_file"`
+	Rotate     time.Duration `yaml:"rotate"`
+	Lifetime   time.Duration `yaml:"lifetime"`
+	Context    string        `yaml:"context"`
 }
 
 // Listener is one address that clients connect to.

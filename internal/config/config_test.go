@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"crypto/sha256"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,10 +18,15 @@ import (
 // wantMinimal is the Config of testdata/good/minimal.yaml: all the defaults.
 func wantMinimal() *config.Config {
 	defaultTLS := config.TLS{
+		Profile:          tlsopts.Intermediate,
 		MinVersion:       tlsopts.TLS12,
 		MaxVersion:       tlsopts.TLS13,
+		HonorCipherOrder: tlsopts.ServerOrder,
+		Curves:           tlsopts.CurvesAuto,
 		ALPN:             tlsopts.ALPNStrict,
 		UnknownSNI:       config.UnknownSNIFallback,
+		ClientAuth:       config.ClientAuth{Mode: tlsopts.ClientAuthNone},
+		SessionTickets:   config.SessionTickets{Rotate: 12 * time.Hour, Lifetime: 24 * time.Hour},
 		HandshakeTimeout: 30 * time.Second,
 	}
 	return &config.Config{
@@ -103,12 +109,26 @@ func TestNullIsTheSameAsNotWritten(t *testing.T) {
 
 func TestEveryKeyIsRead(t *testing.T) {
 	t.Parallel()
+	const nothing = "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+	pins := []tlsopts.Pin{sha256.Sum256(nil)}
+	if pins[0].String() != nothing {
+		t.Fatalf("the pin is %s", pins[0])
+	}
 	legacy := config.TLS{
+		Profile:          tlsopts.Intermediate,
 		MinVersion:       tlsopts.TLS10,
 		MaxVersion:       tlsopts.TLS12,
+		Ciphers:          "ECDHE+AESGCM:ECDHE+AES",
+		HonorCipherOrder: tlsopts.ClientOrder,
+		Curves:           "x25519:prime256v1",
 		ALPN:             tlsopts.ALPNOff,
 		UnknownSNI:       config.UnknownSNIReject,
+		ClientAuth:       config.ClientAuth{Mode: tlsopts.ClientAuthRequire, CA: "testdata/good/clients.pem", Pins: pins},
+		SessionTickets: config.SessionTickets{
+			Enabled: true, SecretFile: "testdata/good/secrets", Rotate: time.Hour, Lifetime: 2 * time.Hour, Context: "mail",
+		},
 		HandshakeTimeout: 90 * time.Second,
+		KeyLogFile:       "/tmp/keys",
 	}
 	merged := legacy
 	merged.MaxVersion = tlsopts.TLS13
@@ -119,11 +139,17 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{
 				Name: "submissions", Address: "[::1]:465", Mode: config.ModeImplicitTLS, Backend: "mta",
 				TLS: config.TLS{
+					Profile:          tlsopts.Modern,
 					MinVersion:       tlsopts.TLS13,
 					MaxVersion:       tlsopts.TLS13,
-					ALPN:             tlsopts.ALPNStrict,
+					HonorCipherOrder: tlsopts.ServerOrder,
+					Curves:           tlsopts.CurvesAuto,
+					ALPN:             "smtp,lmtp",
 					UnknownSNI:       config.UnknownSNIFallback,
+					ClientAuth:       config.ClientAuth{Mode: tlsopts.ClientAuthRequest, CA: "testdata/good/clients.pem", Pins: pins},
+					SessionTickets:   config.SessionTickets{SecretFile: "testdata/good/secrets", Rotate: time.Hour, Lifetime: 2 * time.Hour, Context: "mail"},
 					HandshakeTimeout: 10 * time.Second,
+					KeyLogFile:       "/tmp/keys",
 				},
 			},
 			{

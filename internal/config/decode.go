@@ -45,6 +45,10 @@ func (s *source) decodeNode(n *yaml.Node, v reflect.Value) {
 		return
 	}
 	s.origins[v.Addr().Interface()] = stateAt(n, set)
+	if list, ok := v.Addr().Interface().(listUnmarshaler); ok && n.Kind == yaml.SequenceNode {
+		s.decodeWords(n, v, list)
+		return
+	}
 	switch v.Kind() {
 	case reflect.Struct:
 		s.decodeGroup(n, v)
@@ -114,6 +118,27 @@ func (s *source) decodeList(n *yaml.Node, v reflect.Value) {
 			continue
 		}
 		s.decodeNode(item, v.Index(i))
+	}
+}
+
+// listUnmarshaler is a value that is written as a word or as a list of words.
+type listUnmarshaler interface{ UnmarshalList(words []string) error }
+
+func (s *source) decodeWords(n *yaml.Node, v reflect.Value, list listUnmarshaler) {
+	words := make([]string, len(n.Content))
+	for i, item := range n.Content {
+		switch {
+		case !isPlain(item):
+			s.refuse(item, v, notPlain)
+			return
+		case item.Kind != yaml.ScalarNode || isNull(item):
+			s.refuse(item, v, "want a list of text")
+			return
+		}
+		words[i] = item.Value
+	}
+	if err := list.UnmarshalList(words); err != nil {
+		s.refuse(n, v, err.Error())
 	}
 }
 

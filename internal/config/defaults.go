@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"log/slog"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -25,11 +26,11 @@ var defaultProxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c"}
 func defaults() *Config {
 	return &Config{
 		Certificates: Certificates{Rescan: time.Minute},
+		// The options that depend on the profile are filled in by complete.
 		TLS: TLS{
-			MinVersion:       tlsopts.TLS12,
-			MaxVersion:       tlsopts.TLS13,
-			ALPN:             tlsopts.ALPNStrict,
 			UnknownSNI:       UnknownSNIFallback,
+			ClientAuth:       ClientAuth{Mode: tlsopts.ClientAuthNone},
+			SessionTickets:   SessionTickets{Rotate: 12 * time.Hour, Lifetime: 24 * time.Hour},
 			HandshakeTimeout: 30 * time.Second,
 		},
 		Limits: Limits{PreTLSCommands: 100, PreTLSErrors: 20},
@@ -48,12 +49,10 @@ func defaults() *Config {
 
 // complete fills in what depends on other keys.
 func (s *source) complete(cfg *Config) {
-	if dir := &cfg.Certificates.Directory; *dir != "" && !filepath.IsAbs(*dir) {
-		*dir = filepath.Join(filepath.Dir(s.file), *dir)
-	}
+	s.resolve(&cfg.Certificates.Directory)
+	s.completeTLS(cfg)
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
-		l.TLS = l.TLS.over(cfg.TLS)
 		if l.Mode == ModeSTARTTLS {
 			l.STARTTLS = cmp.Or(l.STARTTLS, STARTTLSRequired)
 		}
@@ -74,13 +73,43 @@ func (s *source) complete(cfg *Config) {
 	}
 }
 
-// over gives t with every field that is not set taken from base.
-func (t TLS) over(base TLS) TLS {
-	return TLS{
-		MinVersion:       cmp.Or(t.MinVersion, base.MinVersion),
-		MaxVersion:       cmp.Or(t.MaxVersion, base.MaxVersion),
-		ALPN:             cmp.Or(t.ALPN, base.ALPN),
-		UnknownSNI:       cmp.Or(t.UnknownSNI, base.UnknownSNI),
-		HandshakeTimeout: cmp.Or(t.HandshakeTimeout, base.HandshakeTimeout),
+// completeTLS gives each listener what its own tls group leaves to the file's.
+func (s *source) completeTLS(cfg *Config) {
+	base := cfg.TLS.Options()
+	s.resolveTLS(&cfg.TLS)
+	for i := range cfg.Listeners {
+		t := &cfg.Listeners[i].TLS
+		options := t.Options().Merge(base)
+		s.resolveTLS(t)
+		s.inherit(reflect.ValueOf(t).Elem(), reflect.ValueOf(&cfg.TLS).Elem())
+		t.setOptions(options.WithDefaults())
+	}
+	cfg.TLS.setOptions(base.WithDefaults())
+}
+
+// inherit gives v what the file does not set of it from base.
+func (s *source) inherit(v, base reflect.Value) {
+	if v.Kind() == reflect.Struct {
+		for i := range v.NumField() {
+			s.inherit(v.Field(i), base.Field(i))
+		}
+		return
+	}
+	if !s.isSet(v.Addr().Interface()) {
+		v.Set(base)
+	}
+}
+
+// resolveTLS resolves the files that a tls group names.
+func (s *source) resolveTLS(t *TLS) {
+	for _, file := range []*string{&t.ClientAuth.CA, &t.SessionTickets.SecretFile, &t.KeyLogFile} {
+		s.resolve(file)
+	}
+}
+
+// resolve makes a relative path one from the folder of the configuration file.
+func (s *source) resolve(path *string) {
+	if *path != "" && !filepath.IsAbs(*path) {
+		*path = filepath.Join(filepath.Dir(s.file), *path)
 	}
 }

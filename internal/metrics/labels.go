@@ -18,13 +18,16 @@ const (
 	HandshakeNoCertificate   HandshakeFailure = "no_certificate"   // none that can be served
 	HandshakeALPN            HandshakeFailure = "alpn"             // only foreign protocol names
 	HandshakeClientAlert     HandshakeFailure = "client_alert"     // most often it does not trust the certificate
-	HandshakeOther           HandshakeFailure = "other"
+	// The client showed no certificate where one is required, or one that is not acceptable.
+	HandshakeClientCertRequired HandshakeFailure = "client_cert_required"
+	HandshakeClientCertBad      HandshakeFailure = "client_cert_bad"
+	HandshakeOther              HandshakeFailure = "other"
 )
 
 var handshakeFailures = []HandshakeFailure{
 	HandshakeTimeout, HandshakeEOF, HandshakeReset, HandshakePlaintext, HandshakeHTTP,
 	HandshakeNoSharedVersion, HandshakeNoSharedCipher, HandshakeUnknownSNI, HandshakeNoCertificate,
-	HandshakeALPN, HandshakeClientAlert, HandshakeOther,
+	HandshakeALPN, HandshakeClientAlert, HandshakeClientCertRequired, HandshakeClientCertBad, HandshakeOther,
 }
 
 // STARTTLSOutcome is how the plain phase of a STARTTLS listener ended.

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pires/go-proxyproto"
+	"github.com/pires/go-proxyproto/tlvparse"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
 )
@@ -35,7 +37,8 @@ func typesIn(t *testing.T, raw []byte) []proxyproto.PP2Type {
 }
 
 // TestTLVsFitAtEachBoundary tries every limit around the length at which one
-// TLV more finds room: exactly that length has it, one byte less has not.
+// TLV more finds room: exactly that length has it, one byte less has not. SSL
+// has room before all others, wherever it is listed.
 func TestTLVsFitAtEachBoundary(t *testing.T) {
 	facts := full()
 	const bare = 28 // signature 12, command 1, family 1, length 2, addresses and ports 12
@@ -50,21 +53,71 @@ func TestTLVsFitAtEachBoundary(t *testing.T) {
 		everything.TLVs,
 		{proxyheader.ALPN, proxyheader.CRC32C, proxyheader.SSL, proxyheader.UniqueID, proxyheader.Authority},
 	} {
-		var want []proxyproto.PP2Type
-		length := bare
-		for _, name := range order {
-			room := length + sizes[name]
-			short := encode(t, proxyheader.Format{Version: 2, TLVs: order, MaxBytes: room - 1}, facts)
-			if got := typesIn(t, short); !slices.Equal(got, want) || len(short) != length {
-				t.Errorf("at most %d bytes: %d bytes with the TLVs %x, want %d with %x", room-1, len(short), got, length, want)
+		rest := slices.DeleteFunc(slices.Clone(order), func(name proxyheader.TLV) bool { return name == proxyheader.SSL })
+		length := bare + sizes[proxyheader.SSL]
+		for kept := range len(rest) + 1 {
+			var want []proxyproto.PP2Type
+			for _, name := range order {
+				if name == proxyheader.SSL || slices.Contains(rest[:kept], name) {
+					want = append(want, tlvTypes[name])
+				}
 			}
-			want = append(want, tlvTypes[name])
-			length = room
-			exact := encode(t, proxyheader.Format{Version: 2, TLVs: order, MaxBytes: room}, facts)
-			if got := typesIn(t, exact); !slices.Equal(got, want) || len(exact) != room {
-				t.Errorf("at most %d bytes: %d bytes with the TLVs %x, want %d with %x", room, len(exact), got, room, want)
+			limits := []int{length}
+			if kept < len(rest) {
+				limits = append(limits, length+sizes[rest[kept]]-1)
+			}
+			for _, limit := range limits {
+				raw := encode(t, proxyheader.Format{Version: 2, TLVs: order, MaxBytes: limit}, facts)
+				if got := typesIn(t, raw); !slices.Equal(got, want) || len(raw) != length {
+					t.Errorf("at most %d bytes: %d bytes with the TLVs %x, want %d with %x", limit, len(raw), got, length, want)
+				}
+			}
+			if kept < len(rest) {
+				length += sizes[rest[kept]]
 			}
 		}
+	}
+}
+
+// TestR46_CertificateBitsOnlyWhenVerified: what a client merely shows is no
+// identity, and the name of a verified one gives way where it has no room.
+func TestR46_CertificateBitsOnlyWhenVerified(t *testing.T) {
+	const onConnection, inSession = tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN, tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS
+	for _, test := range []struct {
+		name     string
+		verified bool
+		resumed  bool
+		cn       string
+		bits     uint8
+		verify   uint32
+		wantCN   string
+	}{
+		{"none", false, false, "", 0, 1, ""},
+		{"not verified", false, false, "alice", 0, 1, ""},
+		{"verified", true, false, "alice", onConnection | inSession, 0, "alice"},
+		{"verified and resumed", true, true, "alice", inSession, 0, "alice"},
+		{"verified without a name", true, false, "", onConnection | inSession, 0, ""},
+		{"a name without room", true, false, strings.Repeat("n", 200), onConnection | inSession, 0, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			facts := full()
+			state := *facts.TLS
+			state.DidResume = test.resumed
+			facts.TLS, facts.Verified, facts.CommonName = &state, test.verified, test.cn
+			raw := encode(t, proxyheader.Format{Version: 2, TLVs: proxyheader.DefaultTLVs}, facts)
+			list, err := read(t, raw).TLVs()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ssl, found := tlvparse.FindSSL(list)
+			cn, _ := ssl.ClientCN()
+			if !found || ssl.Client != tlvparse.PP2_BITFIELD_CLIENT_SSL|test.bits || ssl.Verify != test.verify || cn != test.wantCN {
+				t.Errorf("found %v, bits %#x, verify %d, name %q", found, ssl.Client, ssl.Verify, cn)
+			}
+			if len(raw) > proxyheader.DefaultMaxBytes {
+				t.Errorf("%d bytes", len(raw))
+			}
+		})
 	}
 }
 

@@ -57,6 +57,8 @@ type Facts struct {
 	Client     netip.AddrPort
 	Local      netip.AddrPort       // the address that the client connected to
 	TLS        *tls.ConnectionState // nil when the session is not under TLS
+	Verified   bool                 // the client showed a certificate that was verified
+	CommonName string               // of that certificate; may be empty
 	ServerName string               // normalised; "" when the client sent none that is usable
 	SessionID  string               // at most 128 bytes
 }
@@ -118,11 +120,15 @@ func tcpAddr(a netip.AddrPort) (*net.TCPAddr, error) {
 }
 
 // fit makes the TLVs that the facts can fill, and drops the last ones while
-// the header would be too long.
+// the header would be too long. SSL stays, without the client's name if need
+// be: a header that lacks it would claim plain text.
 func (f Format) fit(facts Facts, bare int) ([]proxyproto.TLV, error) {
 	limit := f.MaxBytes
 	if limit == 0 {
 		limit = DefaultMaxBytes
+	}
+	if bare+maxSSL+len(facts.CommonName) > limit {
+		facts.CommonName = ""
 	}
 	var tlvs []proxyproto.TLV
 	size := bare
@@ -137,13 +143,19 @@ func (f Format) fit(facts Facts, bare int) ([]proxyproto.TLV, error) {
 		tlvs = append(tlvs, tlv)
 		size += tlvHead + len(tlv.Value)
 	}
-	for size > limit && len(tlvs) > 0 {
-		last := len(tlvs) - 1
-		size -= tlvHead + len(tlvs[last].Value)
-		tlvs = tlvs[:last]
+	for i := len(tlvs) - 1; i >= 0 && size > limit; i-- {
+		if tlvs[i].Type == proxyproto.PP2_TYPE_SSL {
+			continue
+		}
+		size -= tlvHead + len(tlvs[i].Value)
+		tlvs = append(tlvs[:i], tlvs[i+1:]...)
 	}
 	return tlvs, nil
 }
+
+// maxSSL is the SSL TLV with the longest version and cipher, but for the
+// client's name.
+const maxSSL = MinMaxBytes - 52 // of the addresses of IPv6
 
 // tlvHead is the type and the length of a TLV.
 const tlvHead = 3
@@ -152,7 +164,7 @@ const tlvHead = 3
 func (facts Facts) tlv(name TLV) (proxyproto.TLV, error) {
 	switch {
 	case name == SSL && facts.TLS != nil:
-		return sslTLV(facts.TLS)
+		return facts.ssl()
 	case name == Authority && facts.ServerName != "":
 		return proxyproto.TLV{Type: proxyproto.PP2_TYPE_AUTHORITY, Value: []byte(facts.ServerName)}, nil
 	case name == UniqueID && facts.SessionID != "":
@@ -165,17 +177,29 @@ func (facts Facts) tlv(name TLV) (proxyproto.TLV, error) {
 	return proxyproto.TLV{}, nil
 }
 
-// sslTLV tells version and cipher in OpenSSL's words, as HAProxy does. Verify
-// is not zero: zero would say that a client certificate was verified.
-func sslTLV(state *tls.ConnectionState) (proxyproto.TLV, error) {
-	return tlvparse.PP2SSL{
+// ssl tells version and cipher in OpenSSL's words, as HAProxy does, and who the
+// client is if its certificate was verified. Without that verify is not zero:
+// zero would say that a certificate was verified.
+func (facts Facts) ssl() (proxyproto.TLV, error) {
+	tlv := tlvparse.PP2SSL{
 		Client: tlvparse.PP2_BITFIELD_CLIENT_SSL,
 		Verify: 1,
 		TLV: []proxyproto.TLV{
-			{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(tlsopts.Version(state.Version).String())},
-			{Type: proxyproto.PP2_SUBTYPE_SSL_CIPHER, Value: []byte(tlsopts.CipherSuiteName(state.CipherSuite))},
+			{Type: proxyproto.PP2_SUBTYPE_SSL_VERSION, Value: []byte(tlsopts.Version(facts.TLS.Version).String())},
+			{Type: proxyproto.PP2_SUBTYPE_SSL_CIPHER, Value: []byte(tlsopts.CipherSuiteName(facts.TLS.CipherSuite))},
 		},
-	}.Marshal()
+	}
+	if facts.Verified {
+		tlv.Verify = 0
+		tlv.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS
+		if !facts.TLS.DidResume {
+			tlv.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN
+		}
+		if facts.CommonName != "" {
+			tlv.TLV = append(tlv.TLV, proxyproto.TLV{Type: proxyproto.PP2_SUBTYPE_SSL_CN, Value: []byte(facts.CommonName)})
+		}
+	}
+	return tlv.Marshal()
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
+)
+
+// listeners checks the files that the TLS options of the listeners name, and
+// notes what of the options has no effect or is weak.
+func (c *check) listeners() {
+	for i := range c.config.Listeners {
+		l := &c.config.Listeners[i]
+		if _, err := clientAuthOf(l.TLS.ClientAuth); err != nil {
+			c.fault(&l.TLS.ClientAuth.CA, fmt.Errorf("listener %s: client_auth.ca: %w", l.Name, err))
+		}
+		c.tickets(l)
+		notes, err := l.TLS.Options().Notes()
+		if err != nil {
+			c.fault(&l.TLS, err) // what the environment refuses
+			continue
+		}
+		for _, note := range notes {
+			c.notes = append(c.notes, "listener "+l.Name+": "+note)
+		}
+		if l.TLS.KeyLogFile != "" {
+			c.notes = append(c.notes, fmt.Sprintf("listener %s: key_log_file %s gets the secrets of every session: who can read it can read all mail", l.Name, l.TLS.KeyLogFile))
+		}
+	}
+	slices.Sort(c.faults)
+	c.faults = slices.Compact(c.faults)
+}
+
+func (c *check) tickets(l *config.Listener) {
+	t := &l.TLS.SessionTickets
+	if !t.Enabled {
+		return
+	}
+	opened, err := tlsopts.OpenTickets(tlsopts.TicketOptions{SecretFile: t.SecretFile, Rotate: t.Rotate, Lifetime: t.Lifetime, Poll: -1})
+	if err != nil {
+		c.fault(&t.SecretFile, err)
+		return
+	}
+	_ = opened.Close()
+	if info, err := os.Stat(t.SecretFile); err == nil && info.Mode().Perm()&0o004 != 0 {
+		c.notes = append(c.notes, fmt.Sprintf("%s can be read by everyone (mode %04o): chmod 0600 it", t.SecretFile, info.Mode().Perm()))
+	}
+}
+
+// describe prints what the TLS options of each listener come to.
+func (c *check) describe(out io.Writer) error {
+	for _, l := range c.config.Listeners {
+		fmt.Fprintf(out, "\nTLS OF LISTENER %s\n", l.Name)
+		lines, err := l.TLS.Options().Describe()
+		if err != nil {
+			return err
+		}
+		lines = append(lines,
+			fmt.Sprintf("%-14s%s", "unknown SNI", l.TLS.UnknownSNI),
+			fmt.Sprintf("%-14s%s", "client certs", describeClientAuth(l.TLS.ClientAuth)),
+			fmt.Sprintf("%-14s%s", "resumption", describeTickets(l.TLS.SessionTickets)),
+			fmt.Sprintf("%-14s%s", "handshake", "at most "+l.TLS.HandshakeTimeout.String()),
+		)
+		fmt.Fprintln(out, strings.Join(lines, "\n"))
+	}
+	return nil
+}
+
+func describeClientAuth(a config.ClientAuth) string {
+	parts := []string{string(a.Mode)}
+	if a.Mode != tlsopts.ClientAuthNone {
+		if a.CA != "" {
+			parts = append(parts, "by "+a.CA)
+		}
+		if len(a.Pins) > 0 {
+			parts = append(parts, fmt.Sprintf("%d pinned keys", len(a.Pins)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func describeTickets(t config.SessionTickets) string {
+	if !t.Enabled {
+		return "off"
+	}
+	from := "a secret of this process"
+	if t.SecretFile != "" {
+		from = t.SecretFile
+	}
+	text := fmt.Sprintf("for %s, keys from %s change every %s", t.Lifetime, from, t.Rotate)
+	if t.Context != "" {
+		text += ", context " + t.Context
+	}
+	return text
+}

@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
+)
+
+// explainHandshake tells, for those who look for it, why a handshake failed:
+// what the client offered, and what of it would have been accepted.
+func (s *session) explainHandshake(failed error) {
+	info := s.hello.info
+	if info == nil || !s.srv.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	s.srv.log.LogAttrs(context.Background(), slog.LevelDebug, "handshake failed",
+		slog.String("id", s.id), slog.String("listener", s.Name), slog.String("client", s.client.String()),
+		slog.String("server_name", escape.Field(info.ServerName)),
+		slog.String("why", s.why(failed)),
+		slog.String("client_versions", list(info.SupportedVersions, versionName)),
+		slog.String("client_ciphers", list(info.CipherSuites, tlsopts.CipherSuiteName)),
+		slog.String("client_groups", list(info.SupportedCurves, tls.CurveID.String)),
+		slog.String("client_signatures", list(info.SignatureSchemes, tls.SignatureScheme.String)),
+		slog.String("client_alpn", escape.Field(strings.Join(info.SupportedProtos, " "))),
+	)
+}
+
+func versionName(v uint16) string { return tlsopts.Version(v).String() }
+
+// maxListed is how many values of a list are logged; real clients offer fewer.
+const maxListed = 40
+
+func list[T any](values []T, name func(T) string) string {
+	names := make([]string, min(len(values), maxListed))
+	for i := range names {
+		names[i] = name(values[i])
+	}
+	return strings.Join(names, " ")
+}
+
+// why puts the failure into words that name our side of it.
+func (s *session) why(failed error) string {
+	ours, info := s.service.tls.config, s.hello.info
+	shared := func(versions []uint16) bool {
+		return slices.ContainsFunc(versions, func(v uint16) bool { return v >= ours.MinVersion && v <= ours.MaxVersion })
+	}
+	switch handshakeFailure(s.hello, failed) {
+	case metrics.HandshakeNoSharedVersion:
+		return fmt.Sprintf("no shared version: we accept %s to %s", versionName(ours.MinVersion), versionName(ours.MaxVersion))
+	case metrics.HandshakeALPN:
+		return "no shared ALPN name: we accept " + strings.Join(ours.NextProtos, ", ") + ", and clients that offer none"
+	case metrics.HandshakeNoSharedCipher:
+		groups := slices.ContainsFunc(info.SupportedCurves, func(id tls.CurveID) bool { return slices.Contains(ours.CurvePreferences, id) })
+		suites := slices.ContainsFunc(info.CipherSuites, func(id uint16) bool { return slices.Contains(ours.CipherSuites, id) })
+		switch {
+		case !groups:
+			return "no shared group: we accept " + list(ours.CurvePreferences, tls.CurveID.String)
+		case !suites && shared(info.SupportedVersions) && !slices.Contains(info.SupportedVersions, tls.VersionTLS13):
+			return "no shared cipher suite: we accept " + list(ours.CipherSuites, tlsopts.CipherSuiteName)
+		}
+		return "no shared cipher suite that fits the certificate's key, or no signature algorithm of it: the client takes " +
+			list(info.SignatureSchemes, tls.SignatureScheme.String)
+	}
+	return escape.Field(s.hello.explain(failed).Error())
+}
