@@ -1,0 +1,217 @@
+package proxy_test
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+)
+
+// failure is a client whose handshake can not succeed.
+type failure struct {
+	name   string
+	change func(*testing.T, *proxy.Listener)
+	client func(*testing.T, *client)
+	reason string // of tls_handshake_failures_total
+	log    string // part of the error in the log
+	quiet  bool   // the log line has level debug
+}
+
+// refused is a client that shakes hands and gets an alert.
+func refused(alert string, config func() *tls.Config) func(*testing.T, *client) {
+	return func(t *testing.T, c *client) {
+		err := c.tryHandshake(config())
+		if err == nil {
+			// With TLS 1.3 the client may be done before the server refuses.
+			_, err = c.conn.Read(make([]byte, 1))
+		}
+		if err == nil || !strings.Contains(err.Error(), alert) {
+			t.Errorf("the client sees %v, want %q", err, alert)
+		}
+	}
+}
+
+// says is a client that sends something else than a ClientHello, and gets
+// nothing for it.
+func says(text string) func(*testing.T, *client) {
+	return func(_ *testing.T, c *client) {
+		c.raw(text)
+		c.end()
+	}
+}
+
+func with(change func(*tls.Config)) func() *tls.Config {
+	return func() *tls.Config {
+		config := trusting("a.example")
+		change(config)
+		return config
+	}
+}
+
+// failures provoke each reason with a real handshake, and so hold the texts of
+// crypto/tls that have no type.
+var failures = []failure{
+	{"EOF", nil, func(_ *testing.T, c *client) { c.halfClose(); c.end() }, "eof", "EOF", true},
+	{"EOF within the ClientHello", nil, func(_ *testing.T, c *client) {
+		c.raw("\x16\x03\x01\x01\x00\x01")
+		c.halfClose()
+		c.end()
+	}, "eof", "unexpected EOF", false},
+	{"reset", nil, func(t *testing.T, c *client) {
+		must(t, c.conn.(*net.TCPConn).SetLinger(0))
+		must(t, c.conn.Close())
+	}, "reset", "connection reset by peer", true},
+	{"SMTP", nil, says("EHLO client.example\r\n"), "plaintext_on_tls_port", "first record does not look like a TLS handshake", false},
+	{"SSL 2", nil, func(_ *testing.T, c *client) {
+		c.raw("\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10")
+		c.gotAlert()
+	}, "plaintext_on_tls_port", "", false},
+	{"HTTP GET", nil, says("GET / HTTP/1.1\r\n\r\n"), "http_on_tls_port", "first record", false},
+	{"HTTP OPTIONS", nil, says("OPTIONS * HTTP/1.1\r\n\r\n"), "http_on_tls_port", "first record", false},
+	{"no TLS 1.2", nil, refused("protocol version", with(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 })),
+		"no_shared_version", "client offered only unsupported versions", false},
+	{"no TLS 1.3", func(_ *testing.T, l *proxy.Listener) { l.TLS.MinVersion = tls.VersionTLS13 },
+		refused("protocol version", with(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 })),
+		"no_shared_version", "client offered only unsupported versions", false},
+	{"suites", nil, refused("handshake failure", with(func(c *tls.Config) {
+		c.MaxVersion = tls.VersionTLS12
+		c.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}
+	})), "no_shared_cipher", "no cipher suite supported by both", false},
+	{"suites of another key type", nil, refused("handshake failure", with(func(c *tls.Config) {
+		c.MaxVersion = tls.VersionTLS12
+		c.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
+	})), "no_shared_cipher", "no cipher suite supported by both", false},
+	{"groups, TLS 1.3", func(_ *testing.T, l *proxy.Listener) { l.TLS.CurvePreferences = []tls.CurveID{tls.CurveP521} },
+		refused("handshake failure", with(func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} })),
+		"no_shared_cipher", "no key exchanges supported by both", false},
+	{"groups, TLS 1.2", func(_ *testing.T, l *proxy.Listener) { l.TLS.CurvePreferences = []tls.CurveID{tls.CurveP521} },
+		refused("handshake failure", with(func(c *tls.Config) {
+			c.CurvePreferences = []tls.CurveID{tls.CurveP256}
+			c.MaxVersion = tls.VersionTLS12
+		})), "no_shared_cipher", "no cipher suite supported by both", false},
+	{"unknown name", func(_ *testing.T, l *proxy.Listener) { l.RejectUnknownSNI = true },
+		refused("unrecognized name", with(func(c *tls.Config) { c.ServerName = "unknown.example" })),
+		"unknown_sni", "no certificate for the client's server name", false},
+	{"unusable name", func(_ *testing.T, l *proxy.Listener) { l.RejectUnknownSNI = true },
+		refused("unrecognized name", with(func(c *tls.Config) { c.ServerName = "../a.example" })),
+		"unknown_sni", "no certificate for the client's server name", false},
+	{"no name and no default", brokenStore, refused("unrecognized name", with(func(c *tls.Config) {
+		c.ServerName, c.InsecureSkipVerify = "", true
+	})), "no_certificate", "there is no default certificate", false},
+	{"broken certificate", brokenStore, refused("internal error", with(func(c *tls.Config) { c.ServerName = "broken.example" })),
+		"no_certificate", "no certificate can be served: ", false},
+	{"ALPN", nil, refused("no application protocol", with(func(c *tls.Config) { c.NextProtos = []string{"h2", "http/1.1"} })),
+		"alpn", "client requested unsupported application protocols", false},
+	{"untrusted certificate, TLS 1.2", nil, refused("failed to verify", with(func(c *tls.Config) {
+		c.RootCAs, c.MaxVersion = nil, tls.VersionTLS12
+	})), "client_alert", "remote error: tls: bad certificate", false},
+	{"untrusted certificate, TLS 1.3", nil, refused("failed to verify", with(func(c *tls.Config) { c.RootCAs = nil })),
+		"client_alert", "remote error: tls: bad certificate", false},
+	{"nonsense in a record", nil, func(_ *testing.T, c *client) {
+		c.raw("\x16\x03\x01\x00\x04\x63\x00\x00\x00")
+		c.gotAlert()
+	}, "other", "tls: ", false},
+}
+
+// gotAlert reads a TLS record that is an alert, and then the end.
+func (c *client) gotAlert() {
+	c.conn.SetDeadline(time.Now().Add(c.patience))
+	rest, err := io.ReadAll(c.r)
+	if err != nil || len(rest) != 7 || rest[0] != 21 {
+		c.fatalf("got %q and %v, want an alert", rest, err)
+	}
+}
+
+// brokenStore gives the listener a store without a default, in which one of
+// two folders can not be loaded.
+func brokenStore(t *testing.T, l *proxy.Listener) {
+	dir := t.TempDir()
+	ca := certificates().ca
+	for _, name := range []string{"a.example", "broken.example"} {
+		must(t, ca.WriteFolder(dir, name, devcert.Leaf{Names: []string{name}}))
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "broken.example", "key.pem"), []byte("broken"), 0o600))
+	l.Certificates = openStoreOf(t, dir, "")
+}
+
+// TestHandshakeFailures: each has its reason, and no backend ever hears of one.
+func TestHandshakeFailures(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode proxy.Mode) {
+		for _, test := range failures {
+			t.Run(test.name, func(t *testing.T) {
+				backend := newBackend(t, mailServer)
+				l := listenerTo(t, mode, backend.address)
+				if test.change != nil {
+					test.change(t, &l)
+				}
+				srv := serve(t, l)
+				c := srv.client(mode.String())
+				if mode == proxy.ModeSTARTTLS {
+					c.plainPhase()
+				}
+				test.client(t, c)
+				line := srv.session("handshake_failed")
+				contains(t, line["error"].(string), "TLS handshake: ", test.log)
+				if quiet := line["level"] == "DEBUG"; quiet != test.quiet {
+					t.Errorf("level %v", line["level"])
+				}
+				srv.counts(1, "tls_handshake_failures_total", "reason", test.reason)
+				srv.counts(1, "tls_handshake_failures_total")
+				srv.counts(1, "tls_handshakes_total", "result", "failed")
+				if mode == proxy.ModeSTARTTLS {
+					srv.counts(1, "starttls_total", "outcome", "handshake_failed")
+					srv.counts(1, "starttls_total")
+				}
+				if n := backend.connections(); n != 0 {
+					t.Errorf("%d backend connections", n)
+				}
+			})
+		}
+	})
+}
+
+// TestHandshakeTimeout: one deadline for all of it, however slowly the bytes
+// come (R73).
+func TestHandshakeTimeout(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode proxy.Mode) {
+		for _, every := range []time.Duration{0, time.Second} {
+			inBubble(t, mode, nil, mailServer, func(b *bubble) {
+				c := b.connect()
+				if mode == proxy.ModeSTARTTLS {
+					c.plainPhase()
+				}
+				synctest.Wait()
+				var dripping sync.WaitGroup
+				defer dripping.Wait()
+				b.takes(proxy.DefaultHandshakeTimeout, func() {
+					if every > 0 {
+						dripping.Go(func() { drip(c.conn, every) })
+					}
+					b.session("handshake_failed")
+				})
+				b.counts(1, "tls_handshake_failures_total", "reason", "timeout")
+				if n := b.backend.connections(); n != 0 {
+					b.t.Errorf("%d backend connections", n)
+				}
+			})
+		}
+	})
+}
+
+// drip sends a ClientHello that never ends.
+func drip(conn net.Conn, every time.Duration) {
+	_, err := conn.Write([]byte("\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb"))
+	for err == nil {
+		time.Sleep(every)
+		_, err = conn.Write([]byte{0})
+	}
+}
