@@ -50,7 +50,7 @@ func (s *session) close() {
 		return // gone already
 	}
 	end := time.Now().Add(lingerTimeout)
-	var discarded [4 << 10]byte
+	var discarded [512]byte // allocated in each session, and of use in few
 	for {
 		idle := time.Now().Add(lingerIdle)
 		if idle.After(end) {

@@ -215,3 +215,23 @@ func drip(conn net.Conn, every time.Duration) {
 		_, err = conn.Write([]byte{0})
 	}
 }
+
+// TestOwnCallbacksOnly: what the caller's configuration has for certificates
+// does not bypass the store.
+func TestOwnCallbacksOnly(t *testing.T) {
+	backend := newBackend(t, mailServer)
+	l := listenerTo(t, proxy.ModeImplicitTLS, backend.address)
+	l.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return &tls.Config{}, nil }
+	l.TLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, os.ErrInvalid }
+	l.TLS.Certificates = []tls.Certificate{{}}
+	srv := serve(t, l)
+	for _, name := range []string{"a.example", ""} {
+		config := trusting(name)
+		config.InsecureSkipVerify = name == ""
+		c := srv.client("implicit")
+		c.handshake(config)
+		c.expect("220 ")
+		c.do("QUIT", "221 ")
+		c.end()
+	}
+}
