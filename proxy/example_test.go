@@ -24,16 +24,12 @@ func ExampleListen() {
 		log.Fatal(err)
 	}
 	defer certs.Close()
-	secure, err := tlsopts.Options{}.Config()
-	if err != nil {
-		log.Fatal(err)
-	}
 	srv, err := proxy.Listen(proxy.Config{
 		Listeners: []proxy.Listener{{
 			Name:         "submission",
 			Address:      "127.0.0.1:0", // ":587"
 			Mode:         proxy.ModeSTARTTLS,
-			TLS:          secure,
+			TLS:          tlsopts.Options{Profile: tlsopts.Intermediate},
 			Certificates: certs,
 			Hostname:     "mail.example",
 			Backend: proxy.Backend{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // failure is a client whose handshake can not succeed.
@@ -90,10 +91,10 @@ var failures = []failure{
 		c.MaxVersion = tls.VersionTLS12
 		c.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 	})), "no_shared_cipher", "no cipher suite supported by both", false},
-	{"groups, TLS 1.3", func(_ *testing.T, l *proxy.Listener) { l.TLS.CurvePreferences = []tls.CurveID{tls.CurveP521} },
+	{"groups, TLS 1.3", func(_ *testing.T, l *proxy.Listener) { l.TLS.Curves = "P-521" },
 		refused("handshake failure", with(func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} })),
 		"no_shared_cipher", "no key exchanges supported by both", false},
-	{"groups, TLS 1.2", func(_ *testing.T, l *proxy.Listener) { l.TLS.CurvePreferences = []tls.CurveID{tls.CurveP521} },
+	{"groups, TLS 1.2", func(_ *testing.T, l *proxy.Listener) { l.TLS.Curves = "P-521" },
 		refused("handshake failure", with(func(c *tls.Config) {
 			c.CurvePreferences = []tls.CurveID{tls.CurveP256}
 			c.MaxVersion = tls.VersionTLS12
@@ -116,10 +117,48 @@ var failures = []failure{
 	})), "client_alert", "remote error: tls: bad certificate", false},
 	{"untrusted certificate, TLS 1.3", nil, refused("failed to verify", with(func(c *tls.Config) { c.RootCAs = nil })),
 		"client_alert", "remote error: tls: bad certificate", false},
+	{"no client certificate", func(t *testing.T, l *proxy.Listener) { l.ClientAuth = byOurCA(t) },
+		refused("", trustingA), "client_cert_required", "client didn't provide a certificate", false},
+	{"client certificate of a stranger", func(t *testing.T, l *proxy.Listener) { l.ClientAuth = byOurCA(t) },
+		refused("", showing), "client_cert_bad", "certificate signed by unknown authority", false},
+	{"client certificate without a pinned key", func(_ *testing.T, l *proxy.Listener) {
+		l.ClientAuth = tlsopts.ClientAuth{Mode: tlsopts.ClientAuthRequire, Pins: []tlsopts.Pin{{}}}
+	}, refused("", showing), "client_cert_bad", "public key is none of those pinned", false},
 	{"nonsense in a record", nil, func(_ *testing.T, c *client) {
 		c.raw("\x16\x03\x01\x00\x04\x63\x00\x00\x00")
 		c.gotAlert()
 	}, "other", "tls: ", false},
+}
+
+func trustingA() *tls.Config { return trusting("a.example") }
+
+// byOurCA accepts what the authority of the tests has signed.
+func byOurCA(t *testing.T) tlsopts.ClientAuth {
+	t.Helper()
+	ca, err := tlsopts.ParseAuthorities(certificates().ca.PEM())
+	must(t, err)
+	return tlsopts.ClientAuth{Mode: tlsopts.ClientAuthRequire, CA: ca}
+}
+
+// showing is a client with a certificate of an authority that nobody knows.
+// With TLS 1.2 it learns of the refusal in the handshake.
+func showing() *tls.Config {
+	ca, err := devcert.NewCA("stranger")
+	if err != nil {
+		panic(err)
+	}
+	cert, key, err := ca.Issue(devcert.Leaf{Names: []string{"client.example"}})
+	if err != nil {
+		panic(err)
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		panic(err)
+	}
+	config := trustingA()
+	config.MaxVersion = tls.VersionTLS12
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+	return config
 }
 
 // gotAlert reads a TLS record that is an alert, and then the end.
@@ -213,25 +252,5 @@ func drip(conn net.Conn, every time.Duration) {
 	for err == nil {
 		time.Sleep(every)
 		_, err = conn.Write([]byte{0})
-	}
-}
-
-// TestOwnCallbacksOnly: what the caller's configuration has for certificates
-// does not bypass the store.
-func TestOwnCallbacksOnly(t *testing.T) {
-	backend := newBackend(t, mailServer)
-	l := listenerTo(t, proxy.ModeImplicitTLS, backend.address)
-	l.TLS.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return &tls.Config{}, nil }
-	l.TLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, os.ErrInvalid }
-	l.TLS.Certificates = []tls.Certificate{{}}
-	srv := serve(t, l)
-	for _, name := range []string{"a.example", ""} {
-		config := trusting(name)
-		config.InsecureSkipVerify = name == ""
-		c := srv.client("implicit")
-		c.handshake(config)
-		c.expect("220 ")
-		c.do("QUIT", "221 ")
-		c.end()
 	}
 }

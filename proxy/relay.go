@@ -109,9 +109,6 @@ func (r *relay) copyCommands() {
 func (r *relay) copyReplies() {
 	err := r.filter.CopyReplies()
 	switch {
-	case errors.Is(err, starttls.ErrEHLOTooLong): // of which the client has nothing yet
-		_, _ = r.client.Write(r.reply("421 4.3.0 %s mail server error (%s)"))
-		r.stop(r.ending(err))
 	case err != nil:
 		r.stop(r.ending(err))
 	case r.filter.Owed():

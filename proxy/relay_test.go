@@ -251,7 +251,7 @@ func TestLongEHLOReply(t *testing.T) {
 	}, func(b *bubble) {
 		c := b.relayed()
 		c.send("EHLO client.example")
-		c.expect("421 4.3.0 proxy.example ")
+		c.expect("421 4.3.0 proxy.example service not available")
 		c.end()
 		contains(b.t, b.session("backend_error")["error"].(string), "too long")
 	})

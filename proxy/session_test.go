@@ -70,8 +70,11 @@ func TestSTARTTLSUnavailable(t *testing.T) {
 	}
 	l := listenerTo(t, proxy.ModeSTARTTLS, "127.0.0.1:1")
 	l.Certificates = openStoreOf(t, dir, "")
+	must(t, os.Remove(filepath.Join(dir, "b.example", "key.pem")))
 	must(t, os.RemoveAll(filepath.Join(dir, "a.example"))) // the one that was loaded
-	must(t, l.Certificates.Reload(t.Context()))
+	if err := l.Certificates.Reload(t.Context()); err == nil {
+		t.Error("b.example is served without its key")
+	}
 	srv := serve(t, l)
 	c := srv.client("starttls")
 	c.expect("220 ")
