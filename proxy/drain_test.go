@@ -13,6 +13,11 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 )
 
+const (
+	implicit = proxy.ModeImplicitTLS
+	required = proxy.ModeSTARTTLS
+)
+
 const shuttingDown = "421 4.3.2 proxy.example shutting down ("
 
 // dialForever never comes about, until it is given up.
@@ -25,83 +30,84 @@ func dialRefused(context.Context) (net.Conn, error) {
 	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 }
 
+// drains are the phases in which a shutdown can find a session.
+var drains = []struct {
+	name    string
+	mode    proxy.Mode
+	script  func(*peer)
+	arrive  func(*bubble) *client // brings a session to the phase
+	leave   func(*client)         // what the client sees then
+	outcome string
+}{
+	{"plain phase", required, never, func(b *bubble) *client {
+		c := b.connect()
+		c.expect("220 ")
+		return c
+	}, func(c *client) { c.expect(shuttingDown) }, "drained"},
+	{"handshake", implicit, never, (*bubble).connect, func(c *client) {
+		c.secure(implicit)
+		c.expect(shuttingDown)
+	}, "drained"},
+	{"dial", implicit, never, func(b *bubble) *client {
+		c := b.connectVia(dialForever)
+		c.secure(implicit)
+		return c
+	}, func(c *client) { c.expect(shuttingDown) }, "drained"},
+	{"greeting", implicit, never, func(b *bubble) *client {
+		c := b.connect()
+		c.secure(implicit)
+		return c
+	}, func(c *client) { c.expect(shuttingDown) }, "drained"},
+	{"greeting, first command said", required, never, func(b *bubble) *client {
+		c := b.connect()
+		c.secure(required)
+		c.send("EHLO client.example")
+		return c
+	}, func(c *client) { c.expect(shuttingDown) }, "drained"},
+	{"first command awaited", required, never, func(b *bubble) *client {
+		c := b.connectVia(dialRefused)
+		c.secure(required)
+		return c
+	}, func(*client) {}, "backend_unavailable"},
+	{"idle relay", implicit, mailServer, (*bubble).relayed,
+		func(c *client) { c.expect(shuttingDown) }, "drained"},
+	{"transaction", required, mailServer, func(b *bubble) *client {
+		c := b.relayed()
+		c.do("MAIL FROM:<a@client.example>", "250 ")
+		return c
+	}, func(c *client) {
+		c.do("RCPT TO:<b@backend.example>", "250 ")
+		c.do("DATA", "354 ")
+		c.do("text\r\n.", "250 2.0.0 queued")
+		c.expect(shuttingDown)
+	}, "drained"},
+	{"lost session", implicit, mailServer, func(b *bubble) *client {
+		c := b.relayed()
+		c.raw("NOOP\n") // not a line end of SMTP
+		c.expect("250 ")
+		return c
+	}, func(c *client) { c.do("QUIT", "221 ") }, "ok"},
+	{"half-closed, reply owed", implicit, func(p *peer) {
+		p.send("220 ready")
+		p.command()
+		p.expect("VRFY")
+		p.end()
+		time.Sleep(time.Second)
+		p.send("252 perhaps")
+		time.Sleep(time.Hour)
+	}, func(b *bubble) *client {
+		c := b.relayed()
+		c.send("VRFY")
+		c.halfClose()
+		return c
+	}, func(c *client) {
+		c.expect("252 ") // and no 421: a client that has ended its stream asks for nothing more
+	}, "ok"},
+}
+
 // TestDrain begins a shutdown in each phase of a session (R82).
 func TestDrain(t *testing.T) {
-	const implicit, starttls = proxy.ModeImplicitTLS, proxy.ModeSTARTTLS
-	tests := []struct {
-		name    string
-		mode    proxy.Mode
-		script  func(*peer)
-		arrive  func(*bubble) *client // brings a session to the phase
-		leave   func(*client)         // what the client sees then
-		outcome string
-	}{
-		{"plain phase", starttls, never, func(b *bubble) *client {
-			c := b.connect()
-			c.expect("220 ")
-			return c
-		}, func(c *client) { c.expect(shuttingDown) }, "drained"},
-		{"handshake", implicit, never, (*bubble).connect, func(c *client) {
-			c.secure(implicit)
-			c.expect(shuttingDown)
-		}, "drained"},
-		{"dial", implicit, never, func(b *bubble) *client {
-			c := b.connectVia(dialForever)
-			c.secure(implicit)
-			return c
-		}, func(c *client) { c.expect(shuttingDown) }, "drained"},
-		{"greeting", implicit, never, func(b *bubble) *client {
-			c := b.connect()
-			c.secure(implicit)
-			return c
-		}, func(c *client) { c.expect(shuttingDown) }, "drained"},
-		{"greeting, first command said", starttls, never, func(b *bubble) *client {
-			c := b.connect()
-			c.secure(starttls)
-			c.send("EHLO client.example")
-			return c
-		}, func(c *client) { c.expect(shuttingDown) }, "drained"},
-		{"first command awaited", starttls, never, func(b *bubble) *client {
-			c := b.connectVia(dialRefused)
-			c.secure(starttls)
-			return c
-		}, func(*client) {}, "backend_unavailable"},
-		{"idle relay", implicit, mailServer, (*bubble).relayed,
-			func(c *client) { c.expect(shuttingDown) }, "drained"},
-		{"transaction", starttls, mailServer, func(b *bubble) *client {
-			c := b.relayed()
-			c.do("MAIL FROM:<a@client.example>", "250 ")
-			return c
-		}, func(c *client) {
-			c.do("RCPT TO:<b@backend.example>", "250 ")
-			c.do("DATA", "354 ")
-			c.do("text\r\n.", "250 2.0.0 queued")
-			c.expect(shuttingDown)
-		}, "drained"},
-		{"lost session", implicit, mailServer, func(b *bubble) *client {
-			c := b.relayed()
-			c.raw("NOOP\n") // not a line end of SMTP
-			c.expect("250 ")
-			return c
-		}, func(c *client) { c.do("QUIT", "221 ") }, "ok"},
-		{"half-closed, reply owed", implicit, func(p *peer) {
-			p.send("220 ready")
-			p.command()
-			p.expect("VRFY")
-			p.end()
-			time.Sleep(time.Second)
-			p.send("252 perhaps")
-			time.Sleep(time.Hour)
-		}, func(b *bubble) *client {
-			c := b.relayed()
-			c.send("VRFY")
-			c.halfClose()
-			return c
-		}, func(c *client) {
-			c.expect("252 ") // and no 421: a client that has ended its stream asks for nothing more
-		}, "ok"},
-	}
-	for _, test := range tests {
+	for _, test := range drains {
 		t.Run(test.name, func(t *testing.T) {
 			inBubble(t, test.mode, nil, test.script, func(b *bubble) {
 				c := test.arrive(b)
@@ -155,84 +161,86 @@ func TestDrainBehindReply(t *testing.T) {
 // closeSoon is less than what a client gets to take its last reply.
 const closeSoon = 3 * time.Second
 
+var flood = strings.Repeat(strings.Repeat("x", 70)+"\r\n", 16<<10)
+
+// kills are the phases in which the end of a drain can find a session.
+var kills = []struct {
+	name    string
+	mode    proxy.Mode
+	script  func(*peer)
+	arrive  func(*bubble) *client
+	outcome string
+}{
+	{"plain phase", required, never, (*bubble).connect, "drained"},
+	{"handshake", implicit, never, (*bubble).connect, "drained"},
+	{"handshake after STARTTLS", required, never, func(b *bubble) *client {
+		c := b.connect()
+		c.plainPhase()
+		return c
+	}, "drained"},
+	{"dial", implicit, never, func(b *bubble) *client {
+		c := b.connectVia(dialForever)
+		c.secure(implicit)
+		return c
+	}, "drained"},
+	{"header", implicit, never, func(b *bubble) *client {
+		full, other := memoryPipe(25, memoryBuffer)
+		_, _ = full.Write(make([]byte, memoryBuffer))
+		b.t.Cleanup(func() { other.Close() })
+		c := b.connectVia(func(context.Context) (net.Conn, error) { return full, nil })
+		c.secure(implicit)
+		return c
+	}, "drained"},
+	{"greeting", required, never, func(b *bubble) *client {
+		c := b.connect()
+		c.secure(required)
+		return c
+	}, "drained"},
+	{"first command", required, never, func(b *bubble) *client {
+		c := b.connectVia(dialRefused)
+		c.secure(required)
+		return c
+	}, "backend_unavailable"},
+	{"relay", implicit, mailServer, (*bubble).relayed, "drained"},
+	{"blocked write to the client", implicit, func(p *peer) {
+		p.send("220 ready")
+		p.command()
+		p.raw(flood)
+	}, (*bubble).relayed, "drained"},
+	{"blocked write to the backend", implicit, func(p *peer) {
+		p.send("220 ready")
+		p.command()
+		p.expect("DATA")
+		p.send("354 go ahead")
+		time.Sleep(time.Hour)
+	}, func(b *bubble) *client {
+		c := b.relayed()
+		c.do("DATA", "354 ")
+		go func() { _, _ = c.conn.Write([]byte(flood)) }()
+		return c
+	}, "drained"},
+	{"half-closed", implicit, func(p *peer) {
+		p.send("220 ready")
+		p.command()
+		time.Sleep(time.Hour)
+	}, func(b *bubble) *client {
+		c := b.relayed()
+		c.send("VRFY")
+		c.halfClose()
+		return c
+	}, "drained"},
+	{"lingering", implicit, mailServer, func(b *bubble) *client {
+		c := b.relayed()
+		c.do("QUIT", "221 ")
+		c.end()
+		return c
+	}, "ok"},
+}
+
 // TestKill ends sessions in each phase at once: none may hold up Close. What
 // was cut is called so.
 func TestKill(t *testing.T) {
-	const implicit, starttls = proxy.ModeImplicitTLS, proxy.ModeSTARTTLS
-	flood := strings.Repeat(strings.Repeat("x", 70)+"\r\n", 16<<10)
-	tests := []struct {
-		name    string
-		mode    proxy.Mode
-		script  func(*peer)
-		arrive  func(*bubble) *client
-		outcome string
-	}{
-		{"plain phase", starttls, never, (*bubble).connect, "drained"},
-		{"handshake", implicit, never, (*bubble).connect, "drained"},
-		{"handshake after STARTTLS", starttls, never, func(b *bubble) *client {
-			c := b.connect()
-			c.plainPhase()
-			return c
-		}, "drained"},
-		{"dial", implicit, never, func(b *bubble) *client {
-			c := b.connectVia(dialForever)
-			c.secure(implicit)
-			return c
-		}, "drained"},
-		{"header", implicit, never, func(b *bubble) *client {
-			full, other := memoryPipe(25, memoryBuffer)
-			_, _ = full.Write(make([]byte, memoryBuffer))
-			b.t.Cleanup(func() { other.Close() })
-			c := b.connectVia(func(context.Context) (net.Conn, error) { return full, nil })
-			c.secure(implicit)
-			return c
-		}, "drained"},
-		{"greeting", starttls, never, func(b *bubble) *client {
-			c := b.connect()
-			c.secure(starttls)
-			return c
-		}, "drained"},
-		{"first command", starttls, never, func(b *bubble) *client {
-			c := b.connectVia(dialRefused)
-			c.secure(starttls)
-			return c
-		}, "backend_unavailable"},
-		{"relay", implicit, mailServer, (*bubble).relayed, "drained"},
-		{"blocked write to the client", implicit, func(p *peer) {
-			p.send("220 ready")
-			p.command()
-			p.raw(flood)
-		}, (*bubble).relayed, "drained"},
-		{"blocked write to the backend", implicit, func(p *peer) {
-			p.send("220 ready")
-			p.command()
-			p.expect("DATA")
-			p.send("354 go ahead")
-			time.Sleep(time.Hour)
-		}, func(b *bubble) *client {
-			c := b.relayed()
-			c.do("DATA", "354 ")
-			go func() { _, _ = c.conn.Write([]byte(flood)) }()
-			return c
-		}, "drained"},
-		{"half-closed", implicit, func(p *peer) {
-			p.send("220 ready")
-			p.command()
-			time.Sleep(time.Hour)
-		}, func(b *bubble) *client {
-			c := b.relayed()
-			c.send("VRFY")
-			c.halfClose()
-			return c
-		}, "drained"},
-		{"lingering", implicit, mailServer, func(b *bubble) *client {
-			c := b.relayed()
-			c.do("QUIT", "221 ")
-			c.end()
-			return c
-		}, "ok"},
-	}
-	for _, test := range tests {
+	for _, test := range kills {
 		t.Run(test.name, func(t *testing.T) {
 			inBubble(t, test.mode, nil, test.script, func(b *bubble) {
 				test.arrive(b)
