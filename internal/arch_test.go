@@ -35,7 +35,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"internal/admin", "github.com/prometheus/client_golang"},
 	{"sni", "tlsopts github.com/fsnotify/fsnotify golang.org/x/sync golang.org/x/crypto golang.org/x/net"},
 	{"starttls", ""},
-	{"internal/config", "tlsopts gopkg.in/yaml.v3"},
+	{"internal/config", "internal/nearest tlsopts gopkg.in/yaml.v3"},
 	{"internal/metrics", "tlsopts github.com/prometheus/client_golang"},
 	{"internal/proxyheader", "tlsopts github.com/pires/go-proxyproto"},
 	{"internal/limit", "golang.org/x/time"},
@@ -44,7 +44,8 @@ var mayImport = []struct{ pkg, imports string }{
 	{"internal/escape", ""},
 	{"internal/freeport", ""}, // for tests
 	{"internal/need", ""},     // for tests
-	{"tlsopts", "software.sslmate.com/src/go-pkcs12 github.com/youmark/pkcs8"},
+	{"tlsopts", "internal/nearest software.sslmate.com/src/go-pkcs12 github.com/youmark/pkcs8"},
+	{"internal/nearest", ""},
 }
 
 // forTests are packages that only tests may import, although they are no tests.

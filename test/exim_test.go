@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	needs "github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 )
 
 // exim is an Exim of its own. It wants a PROXY header of every client, reads
@@ -38,7 +40,7 @@ func startExim(t testing.TB) *exim {
 	need(t, "root", "exim")
 	account, err := user.Lookup(eximAccount)
 	if err != nil {
-		missing(t, "the user "+eximAccount+", without which Exim does not run")
+		needs.Missing(t, "the user "+eximAccount+", without which Exim does not run")
 	}
 	uid, err := strconv.Atoi(account.Uid)
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	needs "github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 )
 
 // binaryVariable names a built program to test instead of building one. The
@@ -41,7 +43,7 @@ func builtBinary(t testing.TB) string {
 	t.Helper()
 	build.once.Do(func() { build.file, build.err = buildBinary() })
 	if errors.Is(build.err, exec.ErrNotFound) {
-		missing(t, "the go command, to build the program")
+		needs.Missing(t, "the go command, to build the program")
 	}
 	if build.err != nil {
 		t.Fatal(build.err)
@@ -79,16 +81,6 @@ func buildBinary() (string, error) {
 	return file, nil
 }
 
-// missing ends a test that lacks something: skipped on a developer's machine,
-// failed where the tests are to run whole.
-func missing(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("SMTP_TLSPROXY_INTEGRATION") == "required" {
-		t.Fatalf("missing: %s; test/install brings it", what)
-	}
-	t.Skipf("missing: %s; `make test` as root on Debian or Ubuntu installs it", what)
-}
-
 // programs maps the names that tests ask for to how to find them.
 var programs = map[string]func() bool{
 	"root":     func() bool { return os.Geteuid() == 0 },
@@ -112,7 +104,7 @@ func need(t testing.TB, names ...string) {
 			found.Store(name, there)
 		}
 		if !there.(bool) {
-			missing(t, name)
+			needs.Missing(t, name)
 		}
 	}
 }

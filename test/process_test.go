@@ -2,17 +2,17 @@ package test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/freeport"
 )
 
 // patience is how long the tests wait for what must happen soon. Nothing
@@ -168,43 +168,16 @@ func writeFile(t testing.TB, path, text string) {
 	}
 }
 
-var ports struct {
-	sync.Mutex
-	next int
-}
-
-// freePort finds a port that nothing listens on, each only once, and below
-// the range that the kernel takes the ports of outgoing connections from.
+// freePort finds a port that nothing listens on, each only once.
 func freePort(t testing.TB) int {
 	t.Helper()
-	ports.Lock()
-	defer ports.Unlock()
-	if ports.next == 0 {
-		ports.next = 12000 + rand.IntN(10000)
-	}
-	for range 5000 {
-		ports.next++
-		if isFree("127.0.0.1", ports.next) && isFree("::1", ports.next) {
-			return ports.next
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
-func isFree(host string, port int) bool {
-	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil {
-		return strings.Contains(err.Error(), "cannot assign") // a machine without IPv6
-	}
-	listener.Close()
-	return true
+	return freeport.Get(t)
 }
 
 // loopback is a free address on 127.0.0.1.
 func loopback(t testing.TB) string {
 	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	return freeport.Loopback(t)
 }
 
 // portOf is the port of a host:port address.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/freeport"
 )
 
 // configSuccessful is the sample that tells whether the last reading of the
@@ -61,7 +63,7 @@ func TestReload_FaultyFileChangesNothing(t *testing.T) {
 			c.close()
 		}
 	}
-	if !isFree("127.0.0.1", portOf(t, both.submission)) {
+	if !freeport.IsFree("127.0.0.1", portOf(t, both.submission)) {
 		t.Error("an address of a configuration that was refused is still bound")
 	}
 	for _, c := range sessions {

@@ -3,6 +3,8 @@ package config
 import (
 	"maps"
 	"slices"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/nearest"
 )
 
 func (s *source) checkListeners(cfg *Config) {
@@ -56,7 +58,7 @@ func (s *source) checkRoute(l *Listener, cfg *Config) {
 	if _, ok := cfg.Backends[l.Backend]; ok {
 		return
 	}
-	if near := nearest(l.Backend, names); near != "" {
+	if near := nearest.Name(l.Backend, names); near != "" {
 		s.fault(&l.Backend, "no backend is named %q: did you mean %q?", l.Backend, near)
 		return
 	}

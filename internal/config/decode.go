@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"gopkg.in/yaml.v3" // archived: imported in this file only, so that a swap stays here
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/nearest"
 )
 
 // decode sets in cfg what data says and reports what cannot be. It returns
@@ -75,7 +77,7 @@ func (s *source) decodeGroup(n *yaml.Node, v reflect.Value) {
 		field, known := fields[key.Value]
 		switch {
 		case !known:
-			near := nearest(key.Value, keys)
+			near := nearest.Name(key.Value, keys)
 			s.report(placeOf(key), "%s", unknownKey(key.Value, near, keys))
 			if near != "" { // else the key that was meant would be missing, too
 				s.mark(fields[near], stateAt(key, faulty))

@@ -46,3 +46,11 @@ func (fs Faults) sort() {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 }
+
+// unknownKey is the text of a fault; near is the key that was meant, or "".
+func unknownKey(key, near string, keys []string) string {
+	if near != "" {
+		return fmt.Sprintf("unknown key %q: did you mean %q?", key, near)
+	}
+	return fmt.Sprintf("unknown key %q: the keys here are %s", key, strings.Join(keys, ", "))
+}

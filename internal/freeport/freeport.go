@@ -28,7 +28,7 @@ func Get(t testing.TB) int {
 	}
 	for range 5000 {
 		ports.next++
-		if isFree("127.0.0.1", ports.next) && isFree("::1", ports.next) {
+		if IsFree("127.0.0.1", ports.next) && IsFree("::1", ports.next) {
 			return ports.next
 		}
 	}
@@ -42,7 +42,8 @@ func Loopback(t testing.TB) string {
 	return fmt.Sprintf("127.0.0.1:%d", Get(t))
 }
 
-func isFree(host string, port int) bool {
+// IsFree tells whether nothing listens on a port.
+func IsFree(host string, port int) bool {
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return strings.Contains(err.Error(), "cannot assign") // a machine without IPv6

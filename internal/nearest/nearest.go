@@ -1,24 +1,12 @@
-package tlsopts
+// Package nearest guesses what a mistyped word was meant to be.
+package nearest
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-)
+import "strings"
 
-// didYouMean is the second half of an error about an unknown word: the known
-// name that was most likely meant, or else advice.
-func didYouMean(word string, known []string, advice string) string {
-	if near := nearest(word, known); near != "" {
-		return fmt.Sprintf("did you mean %q?", near)
-	}
-	return advice
-}
-
-// nearest gives the one of known that word is most likely a misspelling of, or
+// Name gives the one of known that word is most likely a misspelling of, or
 // "". It is strict, because a wrong guess is worse than none: at most four
-// slips, and fewer than a third of the letters; case does not count.
-func nearest(word string, known []string) string {
+// slips, and no more than a third of the letters; case does not count.
+func Name(word string, known []string) string {
 	const longest = 64 // of any name here; bounds the work that follows
 	if len(word) > longest {
 		return ""
@@ -26,7 +14,7 @@ func nearest(word string, known []string) string {
 	word = strings.ToUpper(word)
 	best, fewest := "", 5
 	for _, name := range known {
-		limit := min(fewest-1, (len(name)-1)/3)
+		limit := min(fewest-1, len(name)/3)
 		if max(len(name)-len(word), len(word)-len(name)) > limit {
 			continue
 		}
@@ -59,14 +47,4 @@ func slips(a, b string) int {
 		before, last, row = last, row, before
 	}
 	return last[len(b)]
-}
-
-// sortedKeys makes what is chosen from a map the same in every run.
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
