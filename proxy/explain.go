@@ -48,22 +48,19 @@ func list[T any](values []T, name func(T) string) string {
 // why puts the failure into words that name our side of it.
 func (s *session) why(failed error) string {
 	ours, info := s.service.tls.config, s.hello.info
-	shared := func(versions []uint16) bool {
-		return slices.ContainsFunc(versions, func(v uint16) bool { return v >= ours.MinVersion && v <= ours.MaxVersion })
-	}
 	switch handshakeFailure(s.hello, failed) {
 	case metrics.HandshakeNoSharedVersion:
 		return fmt.Sprintf("no shared version: we accept %s to %s", versionName(ours.MinVersion), versionName(ours.MaxVersion))
 	case metrics.HandshakeALPN:
 		return "no shared ALPN name: we accept " + strings.Join(ours.NextProtos, ", ") + ", and clients that offer none"
 	case metrics.HandshakeNoSharedCipher:
-		groups := slices.ContainsFunc(info.SupportedCurves, func(id tls.CurveID) bool { return slices.Contains(ours.CurvePreferences, id) })
 		suites := slices.ContainsFunc(info.CipherSuites, func(id uint16) bool { return slices.Contains(ours.CipherSuites, id) })
+		groups := slices.ContainsFunc(info.SupportedCurves, func(id tls.CurveID) bool { return slices.Contains(ours.CurvePreferences, id) })
 		switch {
+		case !suites && !slices.Contains(info.SupportedVersions, tls.VersionTLS13):
+			return "no shared cipher suite: we accept " + list(ours.CipherSuites, tlsopts.CipherSuiteName)
 		case !groups:
 			return "no shared group: we accept " + list(ours.CurvePreferences, tls.CurveID.String)
-		case !suites && shared(info.SupportedVersions) && !slices.Contains(info.SupportedVersions, tls.VersionTLS13):
-			return "no shared cipher suite: we accept " + list(ours.CipherSuites, tlsopts.CipherSuiteName)
 		}
 		return "no shared cipher suite that fits the certificate's key, or no signature algorithm of it: the client takes " +
 			list(info.SignatureSchemes, tls.SignatureScheme.String)
