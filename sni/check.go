@@ -7,19 +7,20 @@ import (
 
 // Report is what Check found in one folder.
 type Report struct {
-	Folder      string
-	Certificate *tls.Certificate // nil with Err
-	Warnings    []string         // served nevertheless, but to be mended
-	Err         error            // a *FolderError: the folder cannot be served
+	Folder       string
+	Certificates []*tls.Certificate // one or more, of different key types; empty if the folder cannot be served
+	Warnings     []string           // served nevertheless, but to be mended; each begins with the path of a file
+	Err          error              // *FolderErrors, joined: what cannot be served. Certificates has what can
 }
 
 // Check reads every folder of a certificate directory, those that a Store
 // would refuse included, and reports on each in the order of names, those
-// refused last. It keeps nothing in memory. The error is that of Open for a
+// refused last. It keeps nothing in memory and asks no OCSP responder. Of the
+// options it takes FolderOptions and OCSP. The error is that of Open for a
 // directory without any folder to serve.
 //
 // The sequence can be used again; it reads the folders anew, but not their list.
-func Check(dir string) (iter.Seq[Report], error) {
+func Check(dir string, o Options) (iter.Seq[Report], error) {
 	d := newDisk(dir)
 	folders, refused, err := d.list()
 	if err != nil {
@@ -27,7 +28,7 @@ func Check(dir string) (iter.Seq[Report], error) {
 	}
 	return func(yield func(Report) bool) {
 		for _, folder := range folders {
-			if !yield(d.check(folder)) {
+			if !yield(d.check(folder, o)) {
 				return
 			}
 		}
@@ -39,10 +40,10 @@ func Check(dir string) (iter.Seq[Report], error) {
 	}, nil
 }
 
-func (d disk) check(folder string) Report {
-	p, err := d.read(folder, func([]string) {})
-	if err != nil {
+func (d disk) check(folder string, o Options) Report {
+	id, _, err := d.read(folder, o, nil, func([]string) {})
+	if id == nil {
 		return Report{Folder: folder, Err: err}
 	}
-	return Report{Folder: folder, Certificate: p.cert, Warnings: p.warnings}
+	return Report{Folder: folder, Certificates: id.Certificates, Warnings: id.warnings, Err: err}
 }

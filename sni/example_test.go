@@ -35,7 +35,7 @@ func Example() {
 	certs, err := sni.Open(dir, sni.Options{
 		Default: "mail.example.com",
 		Events: sni.Events{
-			Renewed: func(folder string, cert *tls.Certificate) { log.Print("renewed ", folder) },
+			Renewed: func(folder string, id *sni.Identity) { log.Print("renewed ", folder) },
 			Failed:  func(folder string, err error) { log.Print(err) },
 		},
 	})

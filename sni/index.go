@@ -8,21 +8,58 @@ import (
 	"time"
 )
 
-// entry is one folder. Its pair is what handshakes get.
+// entry is one folder of the index. There may be a hundred thousand, so it has
+// 32 bytes; with its name, its place in the map and in the list it is some 100.
+// What only folders in use need is in live.
 type entry struct {
-	folder  string
-	pair    atomic.Pointer[pair]    // nil until loaded
-	failure atomic.Pointer[failure] // of the last look; nil if that went well
-	asked   atomic.Bool             // a load was begun: it is watched and renewed from now on
-	gone    atomic.Bool             // no longer in the index
+	folder string
+	live   atomic.Pointer[live] // nil until the folder is asked for
+	known  *facts               // guarded by Store.publishing; nil until it was read
+}
 
-	reading  sync.Mutex // held while its files are read
-	reported string     // text of the failure told last; guarded by Store.publishing
+// facts are what is kept of a folder that was read, loaded or not.
+type facts struct {
+	told     uint64   // hash of the failure told last; 0 for none
+	expiries []expiry // by key type
+}
+
+// live is a folder that was asked for: it is renewed from then on.
+type live struct {
+	entry    *entry
+	identity atomic.Pointer[Identity] // what handshakes get; nil until loaded, and once evicted
+	failure  atomic.Pointer[failure]  // of the last reading; nil if that went well
+	checked  atomic.Int64             // when it was last used and its files were looked at; see Store.touch
+	gone     atomic.Bool              // no longer in the index
+	stale    bool                     // not all could be read the last time; guarded by Store.publishing
+
+	reading sync.Mutex  // held while its files are read
+	again   atomic.Bool // its files changed while they were read
+	seen    *look       // of the last reading; guarded by reading
+
+	newer, older *live // in the cache, and guarded by its lock
+	cached       bool
 }
 
 type failure struct {
 	err error
 	at  time.Time
+}
+
+// alive returns the live part of an entry, which it makes at the first call.
+func (e *entry) alive() *live {
+	if l := e.live.Load(); l != nil {
+		return l
+	}
+	e.live.CompareAndSwap(nil, &live{entry: e})
+	return e.live.Load()
+}
+
+// identity returns what is loaded, or nil.
+func (e *entry) identity() *Identity {
+	if l := e.live.Load(); l != nil {
+		return l.identity.Load()
+	}
+	return nil
 }
 
 // index is what the directory held at one moment. It never changes after it
@@ -82,100 +119,13 @@ func (x *index) entry(folder string) *entry {
 	return nil
 }
 
-// Kind tells how a server name came to its folder.
-type Kind int
-
-// The kinds of match. The order of precedence is Exact, Wildcard, Default.
-const (
-	None     Kind = iota // no folder, and no default either
-	Default              // the default folder, for want of a better one
-	Wildcard             // "*.example.com" for "a.example.com": one label, as in RFC 6125 section 6.4.3
-	Exact                // the folder is called as the server name is
-)
-
-// String returns "none", "default", "wildcard" or "exact".
-func (k Kind) String() string { return [...]string{"none", "default", "wildcard", "exact"}[k] }
-
-// Name tells what the client sent as its server name.
-type Name int
-
-// The states of a server name.
-const (
-	NameAbsent   Name = iota // no server_name extension
-	NameUnusable             // not a host name (see ServerName): an IP address, for one
-	NameUnknown              // a host name that no folder is for
-	NameKnown                // a host name that a folder is for
-)
-
-// String returns "absent", "unusable", "unknown" or "known".
-func (n Name) String() string { return [...]string{"absent", "unusable", "unknown", "known"}[n] }
-
-// Match is the folder found for a server name. The zero value matches nothing.
-type Match struct {
-	Folder string // name of the folder, from the directory and never from the client; "" for None
-	Kind   Kind
-	Name   Name
-
-	entry      *entry
-	index      *index
-	serverName string // in lower case; "" if it is not a host name
-}
-
-// Unrecognized reports whether the client sent a server name, usable or not,
-// that no folder is for: what a server may answer with the alert
-// unrecognized_name (RFC 6066 section 3). A client that sent none is not meant;
-// it gets the default. On port 25 everybody should (RFC 8461 section 7.1).
-func (m Match) Unrecognized() bool { return m.Name == NameUnusable || m.Name == NameUnknown }
-
-// Lookup finds the folder for a server name as the client sent it, or "" for
-// none: exact, then wildcard, then the default. It reads the index only, never
-// the disk, and takes no lock. The match stays good for Certificate when its
-// folder is renewed or removed meanwhile.
-func (s *Store) Lookup(serverName string) Match {
-	m := Match{index: s.index.Load()}
-	if serverName == "" {
-		return m.to(m.index.fallback, Default)
-	}
-	var ok bool
-	if m.serverName, ok = ServerName(serverName); !ok {
-		m.Name = NameUnusable
-		return m.to(m.index.fallback, Default)
-	}
-	m.Name = NameKnown
-	if e := m.index.exact[m.serverName]; e != nil {
-		return m.to(e, Exact)
-	}
-	if e := m.index.wildcardFor(m.serverName); e != nil {
-		return m.to(e, Wildcard)
-	}
-	m.Name = NameUnknown
-	return m.to(m.index.fallback, Default)
-}
-
-// Fallback returns the match to serve when the folder of m cannot be loaded:
-// exact falls to wildcard, that to the default, and that to None.
-func (m Match) Fallback() Match {
-	if m.Kind == Exact {
-		if e := m.index.wildcardFor(m.serverName); e != nil {
-			return m.to(e, Wildcard)
-		}
-	}
-	if m.Kind > Default && m.index.fallback != m.entry {
-		return m.to(m.index.fallback, Default)
-	}
-	return m.to(nil, None)
-}
-
 func (x *index) wildcardFor(name string) *entry {
 	_, parent, _ := strings.Cut(name, ".")
 	return x.wildcard[parent]
 }
 
-func (m Match) to(e *entry, kind Kind) Match {
-	if e == nil {
-		m.entry, m.Folder, m.Kind = nil, "", None
-		return m
-	}
-	m.entry, m.Folder, m.Kind = e, e.folder, kind
-	return m
+// removed reports whether the folder is no longer in the index.
+func (e *entry) removed() bool {
+	l := e.live.Load()
+	return l != nil && l.gone.Load()
 }

@@ -5,33 +5,96 @@ import (
 	"time"
 )
 
-// pollEvery is how often folders are looked at whose changes are not notified.
-const pollEvery = time.Second
+const (
+	// checkEvery is how often at most the files of a folder in use are looked
+	// at. A look is three stats or so, 5 µs together, off the handshake's way.
+	checkEvery = time.Second
+	// workers is how many folders are looked at or renewed at once, so that
+	// one on a disk that hangs does not hold up the others.
+	workers = 4
+)
+
+// task is a folder to look at.
+type task struct {
+	l    *live
+	full bool // something told of a change: read it whatever its files look like
+}
+
+// touch notes that a folder is in use, and has its files looked at, once a
+// second. It does not wait for anything but the short lock of the cache.
+func (s *Store) touch(l *live, now time.Time) {
+	last, at := l.checked.Load(), int64(now.Sub(s.began))
+	if at-last < int64(checkEvery) || !l.checked.CompareAndSwap(last, at) {
+		return
+	}
+	s.cache.use(l)
+	select {
+	case s.tasks <- task{l: l}:
+	default: // the disk is slow; the next handshake tries again
+		l.checked.CompareAndSwap(at, last)
+	}
+}
+
+// work looks at folders until the store is closed.
+func (s *Store) work() {
+	for {
+		select {
+		case <-s.stop:
+			return
+		case t := <-s.tasks:
+			s.lookAt(t)
+		}
+	}
+}
+
+// lookAt reads a folder again if its files changed.
+func (s *Store) lookAt(t task) {
+	l := t.l
+	if !l.reading.TryLock() {
+		// A load is under way, perhaps a slow one, and may have read the files
+		// before they changed. Others do not wait for it; doneReading comes back.
+		l.again.Store(true)
+		if !l.reading.TryLock() {
+			return
+		}
+	}
+	defer s.doneReading(l)
+	if l.identity.Load() == nil && l.failure.Load() == nil { // evicted meanwhile
+		return
+	}
+	if t.full || !l.seen.stands() {
+		_, _ = s.read(l) // told by publish
+	}
+}
+
+func (s *Store) doneReading(l *live) {
+	l.reading.Unlock()
+	if l.again.Swap(false) {
+		s.changes.addFolder(l.entry.folder)
+	}
+}
 
 // keep keeps the store as the disk is until it is closed.
 func (s *Store) keep() {
-	var rescan, poll <-chan time.Time
+	var rescan <-chan time.Time
 	if s.options.Rescan > 0 {
 		ticker := time.NewTicker(s.options.Rescan)
 		defer ticker.Stop()
 		rescan = ticker.C
 	}
+	expiry := time.NewTicker(expiryEvery)
+	defer expiry.Stop()
 	for {
-		if poll == nil && len(s.watch.unwatched()) > 0 {
-			ticker := time.NewTicker(pollEvery)
-			defer ticker.Stop()
-			poll = ticker.C
-		}
 		select {
 		case <-s.stop:
 			return
+		case <-expiry.C:
+			s.tellExpiring()
 		case <-s.changes.wake:
 			s.changes.settle(s.stop)
-			s.apply(s.changed(), s.look)
+			s.apply(s.changed(), true)
 		case <-rescan:
-			s.apply(marks{index: true, all: true}, s.glance)
-		case <-poll:
-			s.apply(marks{folders: s.watch.unwatched()}, s.glance)
+			s.apply(marks{index: true, all: true}, false)
 		}
 	}
 }
@@ -46,32 +109,38 @@ func (s *Store) changed() marks {
 	return m
 }
 
-// apply looks at what was marked, as far as it was ever asked for.
-func (s *Store) apply(m marks, look func(*entry) (*pair, error)) {
+// apply has looked at what was marked, as far as it was ever asked for.
+func (s *Store) apply(m marks, full bool) {
 	if m.index {
 		s.tellIndexing(s.reindex())
 		s.loadAgain()
 	}
-	if !m.all && len(m.folders) == 0 {
+	x := s.index.Load()
+	if m.all {
+		for _, e := range x.entries {
+			if !s.have(e, full) {
+				return
+			}
+		}
 		return
 	}
-	for _, e := range s.index.Load().entries {
-		if !e.asked.Load() || !m.all && !m.folders[e.folder] {
-			continue
-		}
-		select {
-		case <-s.stop:
+	for folder := range m.folders {
+		if !s.have(x.entry(folder), full) {
 			return
-		default:
 		}
-		if !e.reading.TryLock() {
-			// A load is under way, perhaps a slow one, and may have read the
-			// files before they changed. Others do not wait for it.
-			s.changes.addFolder(e.folder)
-			continue
-		}
-		_, _ = look(e) // told by publish
-		e.reading.Unlock()
+	}
+}
+
+// have has a folder looked at. It returns false once the store is closed.
+func (s *Store) have(e *entry, full bool) bool {
+	if e == nil || e.live.Load() == nil {
+		return true
+	}
+	select {
+	case s.tasks <- task{e.live.Load(), full}:
+		return true
+	case <-s.stop:
+		return false
 	}
 }
 
@@ -96,7 +165,9 @@ func (s *Store) reindex() error {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
 	for _, e := range removed {
-		e.gone.Store(true)
+		l := e.alive() // also if it is not: a load that begins now shall see it
+		l.gone.Store(true)
+		s.cache.remove(l)
 		s.watch.drop(e.folder)
 		s.events.Removed(e.folder)
 	}
@@ -152,12 +223,9 @@ func (s *Store) tellIndexing(err error) {
 	})
 }
 
-// follow watches the directories of an entry.
-func (s *Store) follow(e *entry, dirs []string) {
-	if err := s.watch.follow(e, dirs); err != nil {
-		s.warnUnwatched(err)
-		s.changes.poke() // let keep begin to poll
-	}
+// follow watches the directories of a folder.
+func (s *Store) follow(l *live, dirs []string) {
+	s.warnUnwatched(s.watch.follow(l, dirs))
 }
 
 // warnUnwatched tells once that notifications cannot be had.
@@ -167,7 +235,7 @@ func (s *Store) warnUnwatched(err error) {
 	}
 	s.unwatched.Do(func() {
 		s.tell(func() {
-			s.events.Warning("", "watching for renewals: "+err.Error()+"; looking at the certificates in use each second instead (on Linux see fs.inotify.max_user_watches and max_user_instances)")
+			s.events.Warning("", "watching for renewals: "+err.Error()+"; a new folder counts only at the next rescan, and a new certificate within a second of its name's use (on Linux see fs.inotify.max_user_watches and max_user_instances)")
 		})
 	})
 }

@@ -4,20 +4,35 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"hash/maphash"
+	"sync"
 	"time"
 )
 
 const (
-	// maxLoads is how many pairs are read at once. A burst of first handshakes
-	// must not take all file descriptors and processors.
+	// maxLoads is how many folders are read at once. A burst of first
+	// handshakes must not take all file descriptors and processors.
 	maxLoads = 16
+	// slowLoad is after what time a load gives its place to another, so that
+	// folders on a disk that hangs, or keys with an expensive passphrase, do
+	// not keep others out.
+	slowLoad = 100 * time.Millisecond
+	// maxSlow is how many loads there may be then. Each may hold a thread.
+	maxSlow = 256
 	// retryAfter is how long a failed first load is taken for granted, unless
 	// the file system notifies of a change.
 	retryAfter = time.Second
 )
 
+// anyConfig stands for the configuration that GetCertificate does not know.
+// Pairs are then chosen by what the client says alone.
+var anyConfig = &tls.Config{MinVersion: tls.VersionTLS10}
+
 // GetCertificate fits tls.Config.GetCertificate. It serves the first folder
-// that has a usable pair: exact, wildcard, default.
+// that has a usable pair, as Serve does. With pairs of several key types the
+// client gets the first that it supports of ECDSA, Ed25519 and RSA. A caller
+// whose configuration leaves out cipher suites or curves that pairs depend on
+// takes Serve and Identity.Certificate instead, which know them.
 //
 // With no folder and no default it returns (nil, nil). crypto/tls answers that
 // with the alert unrecognized_name, provided that Config.Certificates is
@@ -33,125 +48,227 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	if ctx == nil { // a ClientHelloInfo made by hand
 		ctx = context.Background()
 	}
-	var failed error
-	for m := s.Lookup(hello.ServerName); m.Kind != None; m = m.Fallback() {
-		cert, err := s.Certificate(ctx, m)
-		if err == nil {
-			return cert, nil
-		}
-		if failed == nil {
-			failed = err
-		}
+	id, _, err := s.Serve(ctx, s.Lookup(hello.ServerName))
+	if id == nil {
+		return nil, err
 	}
-	return nil, failed
+	return id.Certificate(anyConfig, hello), nil
 }
 
-// Certificate returns the pair of a match; the caller must not change it. The
-// first call for a folder reads it from disk, once for all who ask meanwhile.
-// The wait ends with ctx; the load goes on for those who come later.
+// Serve returns the identity for a match, or for the best of its fallbacks:
+// exact, wildcard, default. The match returned is that of the identity, or of
+// Kind None.
+//
+// An exact folder all of whose certificates have expired loses to a wildcard
+// folder with valid ones that cover the name.
+//
+// With no folder at all the results are nil without error. If there are
+// folders, but none can be loaded, the first error is returned.
+func (s *Store) Serve(ctx context.Context, m Match) (*Identity, Match, error) {
+	var failed error
+	now := time.Now()
+	for ; m.Kind != None; m = m.Fallback() {
+		id, err := s.identity(ctx, m.entry, now)
+		if err != nil {
+			if failed == nil {
+				failed = err
+			}
+			continue
+		}
+		if m.Kind == Exact && id.expired(now) {
+			if other, w := s.better(ctx, m, now); other != nil {
+				return other, w, nil
+			}
+		}
+		return id, m, nil
+	}
+	return nil, m, failed
+}
+
+// better returns the wildcard's identity in place of an expired exact one.
+func (s *Store) better(ctx context.Context, m Match, now time.Time) (*Identity, Match) {
+	if m = m.Fallback(); m.Kind != Wildcard {
+		return nil, m
+	}
+	id, err := s.identity(ctx, m.entry, now)
+	if err != nil || id.expired(now) || !id.covers(m.serverName) {
+		return nil, m
+	}
+	return id, m
+}
+
+// Certificate returns the first pair of a match; see Identity.
+func (s *Store) Certificate(ctx context.Context, m Match) (*tls.Certificate, error) {
+	id, err := s.Identity(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	return id.Certificates[0], nil
+}
+
+// Identity returns what the folder of a match holds; the caller must not change
+// it. The first call for a folder reads it from disk, once for all who ask
+// meanwhile. The wait ends with ctx; the load goes on for those who come later.
 //
 // The error is ErrNoFolder for a match of Kind None, wraps that of ctx if the
 // wait ended, and is a *FolderError if the folder has no usable pair. That one
 // is remembered: on use the folder is read again at most once a second.
-func (s *Store) Certificate(ctx context.Context, m Match) (*tls.Certificate, error) {
-	e := m.entry
-	if e == nil {
+func (s *Store) Identity(ctx context.Context, m Match) (*Identity, error) {
+	if m.entry == nil {
 		return nil, ErrNoFolder
 	}
-	if cert, err, known := e.outcome(); known {
-		return cert, err
+	return s.identity(ctx, m.entry, time.Now())
+}
+
+func (s *Store) identity(ctx context.Context, e *entry, now time.Time) (*Identity, error) {
+	if l := e.live.Load(); l != nil {
+		if id := l.identity.Load(); id != nil {
+			s.touch(l, now)
+			return id, nil
+		}
+		if f := l.failure.Load(); f != nil && now.Sub(f.at) < retryAfter {
+			return nil, f.err
+		}
 	}
-	loaded := s.loads.DoChan(e.folder, func() (any, error) { return s.load(e) })
+	loaded := s.loads.DoChan(e.folder, func() (any, error) { return s.load(e.alive()) })
 	select {
 	case result := <-loaded:
 		if result.Err != nil {
 			return nil, result.Err
 		}
-		return result.Val.(*tls.Certificate), nil
+		return result.Val.(*Identity), nil
 	case <-ctx.Done():
 		return nil, fmt.Errorf("waiting for the certificate of %s: %w", e.folder, context.Cause(ctx))
 	}
 }
 
-// outcome returns what is known without reading.
-func (e *entry) outcome() (cert *tls.Certificate, err error, known bool) {
-	if p := e.pair.Load(); p != nil {
-		return p.cert, nil, true
+// load reads a folder on demand.
+func (s *Store) load(l *live) (*Identity, error) {
+	defer s.places.take()()
+	l.reading.Lock()
+	defer s.doneReading(l)
+	if id := l.identity.Load(); id != nil { // renewed meanwhile
+		return id, nil
 	}
-	if f := e.failure.Load(); f != nil && time.Since(f.at) < retryAfter {
-		return nil, f.err, true
-	}
-	return nil, nil, false
-}
-
-func (s *Store) load(e *entry) (*tls.Certificate, error) {
-	s.slots <- struct{}{}
-	defer func() { <-s.slots }()
-	e.asked.Store(true)
-	e.reading.Lock()
-	defer e.reading.Unlock()
-	if cert, err, known := e.outcome(); known {
-		return cert, err
-	}
-	p, err := s.look(e)
-	if err != nil {
-		return nil, err
-	}
-	return p.cert, nil
-}
-
-// look reads a folder and publishes the outcome. The caller holds e.reading,
-// so that what is read later is published later.
-func (s *Store) look(e *entry) (*pair, error) {
-	p, err := s.disk.read(e.folder, func(dirs []string) { s.follow(e, dirs) })
-	s.publish(e, p, err)
-	return p, err
-}
-
-// glance looks only if a file is another than the one in service, by inode,
-// size and time. It also renews watches that were lost.
-func (s *Store) glance(e *entry) (*pair, error) {
-	if p := e.pair.Load(); p != nil {
-		if src, err := s.disk.locate(e.folder); err == nil && src.holds(p) {
-			s.follow(e, src.watch)
-			return p, nil
+	if f := l.failure.Load(); f != nil {
+		if time.Since(f.at) < retryAfter {
+			return nil, f.err
+		}
+		if l.seen.stands() {
+			l.failure.Store(&failure{err: f.err, at: time.Now()})
+			return nil, f.err
 		}
 	}
-	return s.look(e)
+	id, err := s.read(l)
+	if id != nil {
+		err = nil // of pairs that the client can do without
+	}
+	return id, err
 }
 
-// publish puts the outcome of a look into service. A failure leaves the last
-// good pair there.
-func (s *Store) publish(e *entry, p *pair, err error) {
+// read reads a folder, publishes the outcome and returns it as disk.read does.
+// The caller holds l.reading, so that what is read later is published later.
+func (s *Store) read(l *live) (*Identity, error) {
+	l.again.Store(false)
+	id, seen, err := s.disk.read(l.entry.folder, s.options, l.identity.Load(), func(dirs []string) { s.follow(l, dirs) })
+	l.seen = seen
+	return s.publish(l, id, err)
+}
+
+// publish puts the outcome of a reading into service, and returns it with the
+// identity that is in service if nothing changed. A failure leaves there what
+// was.
+func (s *Store) publish(l *live, id *Identity, err error) (*Identity, error) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	if e.gone.Load() { // Removed was told: nothing may follow
-		return
+	if l.gone.Load() { // Removed was told: nothing may follow, but who waits is served
+		if id != nil {
+			l.identity.Store(id)
+		}
+		return id, err
 	}
-	if err != nil {
-		e.failure.Store(&failure{err: err, at: time.Now()})
-		if text := err.Error(); text != e.reported {
-			e.reported = text
-			s.events.Failed(e.folder, err)
+	s.tellFailure(l.entry, err)
+	l.stale = id == nil || id.carried
+	if id == nil {
+		l.failure.Store(&failure{err: err, at: time.Now()})
+		return nil, err
+	}
+	s.learn(l.entry, id)
+	l.failure.Store(nil)
+	l.checked.Store(int64(time.Since(s.began)))
+	old := l.identity.Load()
+	if old != nil && old.sum == id.sum {
+		return old, err
+	}
+	l.identity.Store(id)
+	if old == nil {
+		s.events.Loaded(l.entry.folder, id)
+	} else {
+		s.events.Renewed(l.entry.folder, id)
+	}
+	for _, text := range id.warnings {
+		s.events.Warning(l.entry.folder, text)
+	}
+	s.cache.add(l)
+	s.evict()
+	return id, err
+}
+
+var seed = maphash.MakeSeed()
+
+// tellFailure tells each distinct failure of a folder once. With nil the next
+// one is told again. The caller holds publishing.
+func (s *Store) tellFailure(e *entry, err error) {
+	if err == nil {
+		if e.known != nil {
+			e.known.told = 0
 		}
 		return
 	}
-	e.reported = ""
-	old := e.pair.Load()
-	if old != nil && old.sum == p.sum {
-		p.cert = old.cert
+	if e.known == nil {
+		e.known = &facts{}
 	}
-	e.pair.Store(p)
-	e.failure.Store(nil)
-	switch {
-	case old == nil:
-		s.events.Loaded(e.folder, p.cert)
-	case old.sum != p.sum:
-		s.events.Renewed(e.folder, p.cert)
-	default:
-		return
+	if sum := maphash.String(seed, err.Error()) | 1; e.known.told != sum {
+		e.known.told = sum
+		s.events.Failed(e.folder, err)
 	}
-	for _, text := range p.warnings {
-		s.events.Warning(e.folder, text)
+}
+
+// evict takes the least recently used out of memory, but neither the default,
+// nor what could not be read again at present, nor what is being read. The
+// caller holds publishing.
+func (s *Store) evict() {
+	fallback := s.index.Load().fallback
+	out := s.cache.overflow(func(l *live) bool {
+		return l.entry == fallback || l.stale || !l.reading.TryLock()
+	})
+	for _, l := range out {
+		l.identity.Store(nil)
+		l.seen = nil
+		s.watch.drop(l.entry.folder)
+		s.doneReading(l)
+		s.events.Evicted(l.entry.folder)
+	}
+}
+
+// places bounds the loads under way.
+type places struct {
+	fast, slow chan struct{}
+}
+
+func newPlaces() places {
+	return places{fast: make(chan struct{}, maxLoads), slow: make(chan struct{}, maxSlow)}
+}
+
+// take waits for a place and returns the function that gives it back.
+func (p places) take() (release func()) {
+	p.slow <- struct{}{}
+	p.fast <- struct{}{}
+	giveUp := sync.OnceFunc(func() { <-p.fast })
+	timer := time.AfterFunc(slowLoad, giveUp)
+	return func() {
+		timer.Stop()
+		giveUp()
+		<-p.slow
 	}
 }

@@ -65,6 +65,9 @@ func open(t testing.TB, dir string, o sni.Options) *sni.Store {
 
 func openHooked(t testing.TB, dir string, o sni.Options, h sni.Hooks) *sni.Store {
 	t.Helper()
+	if o.Survey == 0 {
+		o.Survey = never // tests count what is opened
+	}
 	s, err := sni.OpenHooked(dir, o, h)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
@@ -135,11 +138,19 @@ func (r *record) add(format string, args ...any) {
 func (r *record) events() sni.Events {
 	return sni.Events{
 		Indexed: func(n int) { r.add("indexed %d", n) },
-		Loaded:  func(folder string, _ *tls.Certificate) { r.add("loaded %s", folder) },
-		Renewed: func(folder string, _ *tls.Certificate) { r.add("renewed %s", folder) },
+		Loaded:  func(folder string, _ *sni.Identity) { r.add("loaded %s", folder) },
+		Renewed: func(folder string, _ *sni.Identity) { r.add("renewed %s", folder) },
+		Evicted: func(folder string) { r.add("evicted %s", folder) },
 		Removed: func(folder string) { r.add("removed %s", folder) },
 		Failed:  func(folder string, err error) { r.add("failed %s: %v", folder, err) },
 		Warning: func(folder, text string) { r.add("warning %s: %s", folder, text) },
+		Expiry: func(folder string, all []sni.Expiry) {
+			for _, e := range all {
+				r.add("expiry %s: %s %s", folder, e.KeyType, e.NotAfter.Format(time.DateOnly))
+			}
+		},
+		Expiring: func(folder string, e sni.Expiry, days int) { r.add("expiring %s: %s %d", folder, e.KeyType, days) },
+		Stapled:  func(folder string, _ *tls.Certificate, _ time.Time) { r.add("stapled %s", folder) },
 	}
 }
 

@@ -150,7 +150,7 @@ func TestR32_MissingIntermediate(t *testing.T) {
 	write(t, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), dir, "a.example", "key.pem")
 	var r record
 	open(t, dir, sni.Options{Events: r.events()})
-	if r.count("warning a.example: the chain has no intermediate") != 1 {
+	if r.count("warning a.example: "+filepath.Join(dir, "a.example", "cert.pem")+": the chain has no intermediate") != 1 {
 		t.Errorf("no warning: %q", r.all())
 	}
 }
@@ -194,8 +194,8 @@ func TestR30_R31_Warnings(t *testing.T) {
 		{"wildcard not covered", "*.example.com", devcert.Leaf{Names: []string{"a.example.com"}}, 0o600, "does not cover the folder's name *.example.com"},
 		{"expired", "a.example", devcert.Leaf{Names: []string{"a.example"}, NotBefore: now.Add(-2 * time.Hour), Lifetime: time.Hour}, 0o600, "expired at"},
 		{"not yet", "a.example", devcert.Leaf{Names: []string{"a.example"}, NotBefore: now.Add(time.Hour)}, 0o600, "is not valid before"},
-		{"world-readable", "a.example", devcert.Leaf{Names: []string{"a.example"}}, 0o644, "key.pem can be read by everyone (mode 0644)"},
-		{"group-writable", "a.example", devcert.Leaf{Names: []string{"a.example"}}, 0o660, "key.pem can be written by others (mode 0660)"},
+		{"world-readable", "a.example", devcert.Leaf{Names: []string{"a.example"}}, 0o644, "key.pem: the file can be read by everyone (mode 0644)"},
+		{"group-writable", "a.example", devcert.Leaf{Names: []string{"a.example"}}, 0o660, "key.pem: the file can be written by others (mode 0660)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -218,13 +218,13 @@ func TestCheck(t *testing.T) {
 	must(t, authority().WriteFolder(dir, "b.example", devcert.Leaf{Names: []string{"other.example"}}))
 	must(t, os.Mkdir(filepath.Join(dir, "c.example"), 0o755))
 	must(t, os.Mkdir(filepath.Join(dir, "D.example"), 0o755))
-	reports, err := sni.Check(dir)
+	reports, err := sni.Check(dir, sni.Options{})
 	must(t, err)
 	var got []string
 	for r := range reports {
 		line := r.Folder
-		if (r.Certificate == nil) != (r.Err != nil) {
-			t.Errorf("%s: certificate %v with error %v", r.Folder, r.Certificate, r.Err)
+		if (len(r.Certificates) == 0) != (r.Err != nil) {
+			t.Errorf("%s: certificates %v with error %v", r.Folder, r.Certificates, r.Err)
 		}
 		if r.Err != nil {
 			line += " error"
@@ -241,7 +241,7 @@ func TestCheck(t *testing.T) {
 	for range reports {
 		break // a caller may stop
 	}
-	if _, err := sni.Check("/no/such/certs"); err == nil {
+	if _, err := sni.Check("/no/such/certs", sni.Options{}); err == nil {
 		t.Error("no error for a directory that does not exist")
 	}
 }

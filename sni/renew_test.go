@@ -219,7 +219,7 @@ func TestOverflowOfNotifications(t *testing.T) {
 	get(t, s, "b.example")
 	before := c.opened.Load()
 	notifier.Errors <- fsnotify.ErrEventOverflow
-	eventually(t, "the list and both pairs are read again", func() bool { return c.opened.Load() == before+5 })
+	eventually(t, "the list and both pairs are read again", func() bool { return c.opened.Load() == before+7 })
 }
 
 // TestR28_UsableAgain: a server that is not usable turns clients away, so none

@@ -27,7 +27,6 @@ package sni
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
@@ -40,8 +39,11 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// defaultRescan is Options.Rescan if that is not set.
-const defaultRescan = time.Minute
+// Defaults of Options.
+const (
+	defaultRescan = time.Minute
+	defaultSurvey = 12 * time.Hour
+)
 
 // Options are the settings of a Store. The zero value is ready for use.
 type Options struct {
@@ -50,49 +52,33 @@ type Options struct {
 	// as long as there is only one; otherwise there is none.
 	Default string
 
-	// Rescan is how often the list of folders and the files in use are looked
-	// at besides the notifications of the file system, which some (NFS) do not
-	// send. 0 means one minute; negative means never.
+	// Cache is how many folders are kept loaded. The least recently used, to
+	// the second, makes room and is read again when it is asked for. The
+	// default folder stays, and so does what could not be read again because
+	// its files are broken now. 0 means 4096; negative means without bound.
+	Cache int
+
+	// Rescan is how often the list of folders and the files of all that are
+	// loaded are looked at besides the notifications of the file system, which
+	// some (NFS) do not send. 0 means one minute; negative means never. The
+	// files of a folder in use are looked at once a second in any case.
 	Rescan time.Duration
+
+	// Survey is how often all folders are read in the background, loaded or
+	// not, to tell when their certificates expire and which are broken: 50 a
+	// second at most, and with a twentieth of a processor. Nothing of it is
+	// kept in memory but the dates. 0 means 12 hours; negative means never.
+	Survey time.Duration
+
+	// FolderOptions reads a folder's own options: path and content of its
+	// tls.yaml. What it returns is Identity.Options; of it the Store itself
+	// looks at PassphraseFiler. An error keeps the folder, or the
+	// change, out of service. It is called from several goroutines. Nil means
+	// that such a file is passed over with a warning.
+	FolderOptions func(path string, data []byte) (any, error)
 
 	// Events tells what happens.
 	Events Events
-}
-
-// Events are functions that a Store calls when something happened; any may be
-// nil. They are called one at a time, from background goroutines or from that
-// of Open, Reload or a handshake, and with a lock held: they must not block,
-// nor call Open, Close, Reload or Certificate.
-type Events struct {
-	Indexed func(folders int)                          // the list of folders changed; its length
-	Loaded  func(folder string, cert *tls.Certificate) // a pair was read for the first time
-	Renewed func(folder string, cert *tls.Certificate) // another pair took its place
-	Removed func(folder string)                        // the folder is gone, and its pair with it
-	Failed  func(folder string, err error)             // cannot be loaded or renewed, told once per text; "" is the directory
-	Warning func(folder string, text string)           // served, but to be mended; "" is the directory
-}
-
-// orNothing fills in what is nil.
-func (v Events) orNothing() Events {
-	if v.Indexed == nil {
-		v.Indexed = func(int) {}
-	}
-	if v.Loaded == nil {
-		v.Loaded = func(string, *tls.Certificate) {}
-	}
-	if v.Renewed == nil {
-		v.Renewed = func(string, *tls.Certificate) {}
-	}
-	if v.Removed == nil {
-		v.Removed = func(string) {}
-	}
-	if v.Failed == nil {
-		v.Failed = func(string, error) {}
-	}
-	if v.Warning == nil {
-		v.Warning = func(string, string) {}
-	}
-	return v
 }
 
 // Store is an open certificate directory. The caller of Open closes it.
@@ -101,8 +87,11 @@ type Store struct {
 	options Options
 	events  Events
 	index   atomic.Pointer[index]
+	cache   cache
 	loads   singleflight.Group // by folder
-	slots   chan struct{}      // one for each load under way
+	places  places             // for the loads under way
+	tasks   chan task          // folders to look at
+	began   time.Time          // what the times of live count from
 
 	watch       *watch
 	changes     *changes
@@ -139,16 +128,25 @@ func newStore(dir string, o Options) *Store {
 	if o.Rescan == 0 {
 		o.Rescan = defaultRescan
 	}
+	if o.Survey == 0 {
+		o.Survey = defaultSurvey
+	}
+	if o.Cache == 0 {
+		o.Cache = defaultCache
+	}
 	s := &Store{
 		disk:        newDisk(dir),
 		options:     o,
 		events:      o.Events.orNothing(),
-		slots:       make(chan struct{}, maxLoads),
+		places:      newPlaces(),
+		tasks:       make(chan task, 1024),
+		began:       time.Now(),
 		watch:       newWatch(),
 		changes:     newChanges(),
 		newNotifier: fsnotify.NewWatcher,
 		stop:        make(chan struct{}),
 	}
+	s.cache.init(o.Cache)
 	s.index.Store(&index{})
 	return s
 }
@@ -167,6 +165,10 @@ func (s *Store) start() error {
 		return err
 	}
 	s.background.Go(s.keep)
+	s.background.Go(s.survey)
+	for range workers {
+		s.background.Go(s.work)
+	}
 	return nil
 }
 
@@ -174,7 +176,7 @@ func (s *Store) start() error {
 func (s *Store) loadFirst() error {
 	x := s.index.Load()
 	if x.fallback != nil {
-		if _, err := s.load(x.fallback); err != nil {
+		if _, err := s.load(x.fallback.alive()); err != nil {
 			return fmt.Errorf("default certificate: %w", err)
 		}
 		return nil
@@ -184,7 +186,7 @@ func (s *Store) loadFirst() error {
 	}
 	var failures []error
 	for _, e := range x.entries {
-		_, err := s.load(e)
+		_, err := s.load(e.alive())
 		if err == nil {
 			return nil
 		}
@@ -228,44 +230,52 @@ func (s *Store) Close() error {
 func (s *Store) Reload(ctx context.Context) error {
 	err := s.reindex()
 	s.tellIndexing(err)
-	s.loadAgain()
 	errs := []error{err}
 	for _, e := range s.index.Load().entries {
-		if !e.asked.Load() {
+		l := e.live.Load()
+		if l == nil {
 			continue
 		}
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, context.Cause(ctx))...)
 		}
-		e.reading.Lock()
-		_, err := s.look(e)
-		e.reading.Unlock()
-		errs = append(errs, err)
+		errs = append(errs, s.reread(l))
 	}
 	return errors.Join(errs...)
 }
 
-// Usable reports whether a handshake can be served now: whether the default
-// is loaded or, failing that, any folder. Where a changed list of folders left
-// none of them, one is loaded without being asked for.
-func (s *Store) Usable() bool {
-	if e := s.index.Load().fallback; e != nil && e.pair.Load() != nil {
-		return true
+func (s *Store) reread(l *live) error {
+	l.reading.Lock()
+	defer s.doneReading(l)
+	if l.identity.Load() == nil && l.failure.Load() == nil { // evicted
+		return nil
 	}
-	for range s.Loaded() {
-		return true
-	}
-	return false
+	_, err := s.read(l)
+	return err
 }
 
-// Loaded returns the folders that are loaded and their pairs, in the order of
-// names. The sequence is as of its use.
-func (s *Store) Loaded() iter.Seq2[string, *tls.Certificate] {
-	return func(yield func(string, *tls.Certificate) bool) {
-		for _, e := range s.index.Load().entries {
-			if p := e.pair.Load(); p != nil && !yield(e.folder, p.cert) {
+// Usable reports whether a handshake can be served now: whether any folder is
+// loaded. The default is, from Open on.
+func (s *Store) Usable() bool {
+	return s.cache.len() > 0
+}
+
+// Loaded returns the folders that are loaded and what they hold, in the order
+// of names. The sequence is as of its use.
+func (s *Store) Loaded() iter.Seq2[string, *Identity] {
+	return func(yield func(string, *Identity) bool) {
+		for _, l := range s.cache.all() {
+			if id := l.identity.Load(); id != nil && !yield(id.Folder, id) {
 				return
 			}
 		}
+	}
+}
+
+// ForgetConfigs drops what Identity.Config keeps. It is called after listeners
+// changed, so that the configurations of the old ones do not stay in memory.
+func (s *Store) ForgetConfigs() {
+	for _, id := range s.Loaded() {
+		id.configs.Store(nil)
 	}
 }

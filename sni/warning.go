@@ -4,42 +4,59 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
-// warnings tells what is wrong with a pair that is served nevertheless:
-// clients that match the key alone (DANE-EE, RFC 7672 section 3.1.1) or do not
-// verify at all, as most on port 25, still get their TLS.
-func warnings(folder string, cert *tls.Certificate, keyPath string, keyMode fs.FileMode) []string {
-	var texts []string
-	warn := func(format string, args ...any) { texts = append(texts, fmt.Sprintf(format, args...)) }
+func (r *reading) warn(name, format string, args ...any) {
+	path := filepath.Join(r.path, name)
+	if filepath.IsAbs(name) {
+		path = name
+	}
+	r.warnAt(path, format, args...)
+}
 
+func (r *reading) warnAt(path, format string, args ...any) {
+	r.warnings = append(r.warnings, path+": "+fmt.Sprintf(format, args...))
+}
+
+// inspect tells what is wrong with a pair that is served nevertheless: clients
+// that match the key alone (DANE-EE, RFC 7672 section 3.1.1) or do not verify
+// at all, as most on port 25, still get their TLS.
+func (r *reading) inspect(path string, cert *tls.Certificate) {
 	leaf, now := cert.Leaf, time.Now()
-	name := folder
-	if parent, ok := wildcardParent(folder); ok {
+	name := r.folder
+	if parent, ok := wildcardParent(r.folder); ok {
 		name = "*." + parent
 	}
 	// A folder without a dot, such as "default", is there to fall back on.
 	if err := leaf.VerifyHostname(name); err != nil && strings.Contains(name, ".") {
-		warn("the certificate does not cover the folder's name %s: its names are %s", name, names(leaf.DNSNames))
+		r.warnAt(path, "the certificate does not cover the folder's name %s: its names are %s", name, names(leaf.DNSNames))
 	}
 	if now.After(leaf.NotAfter) {
-		warn("the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+		r.warnAt(path, "the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if now.Before(leaf.NotBefore) {
-		warn("the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+		r.warnAt(path, "the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
-	texts = append(texts, tlsopts.ChainNotes(cert)...)
-	switch mode := keyMode.Perm(); {
+	for _, note := range tlsopts.ChainNotes(cert) {
+		r.warnAt(path, "%s", note)
+	}
+}
+
+// checkMode warns of secrets, in the file that was read last, that are open to
+// others. That is no reason not to serve: Kubernetes mounts Secrets with mode 0644.
+func (r *reading) checkMode(name string) {
+	mode := fs.FileMode(r.look.files[len(r.look.files)-1].stamp.mode).Perm()
+	switch {
 	case mode&0o022 != 0:
-		warn("the key file %s can be written by others (mode %04o): chmod 0600 it", keyPath, mode)
+		r.warn(name, "the file can be written by others (mode %04o): chmod 0600 it", mode)
 	case mode&0o004 != 0:
-		warn("the key file %s can be read by everyone (mode %04o): chmod 0600 it, or set defaultMode: 0440 in Kubernetes", keyPath, mode)
+		r.warn(name, "the file can be read by everyone (mode %04o): chmod 0600 it, or set defaultMode: 0440 in Kubernetes", mode)
 	}
-	return texts
 }
 
 func names(all []string) string {

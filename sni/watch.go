@@ -23,8 +23,10 @@ type watch struct {
 	root     string                     // the certificate directory, resolved
 	folders  map[string]map[string]bool // by watched directory
 	dirs     map[string][]string        // by folder
-	blind    map[string]bool            // folders that could not be watched
 }
+
+// maxWatched is how many folders are watched.
+const maxWatched = 1024
 
 // marks is what to look at.
 type marks struct {
@@ -37,7 +39,6 @@ func newWatch() *watch {
 	return &watch{
 		folders: make(map[string]map[string]bool),
 		dirs:    make(map[string][]string),
-		blind:   make(map[string]bool),
 	}
 }
 
@@ -62,36 +63,30 @@ func (w *watch) followRoot(dir string) error {
 }
 
 // follow makes dirs the directories watched for a folder. It adds them anew
-// even if they were watched: a directory may have been replaced since. None
-// means that the folder could not be resolved; then all stays as it is.
-func (w *watch) follow(e *entry, dirs []string) error {
+// even if they were watched: a directory may have been replaced since.
+func (w *watch) follow(l *live, dirs []string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || e.gone.Load() || len(dirs) == 0 {
+	folder := l.entry.folder
+	old, watched := w.dirs[folder]
+	if w.closed || l.gone.Load() || !watched && len(w.dirs) >= maxWatched {
 		return nil
 	}
-	old := w.dirs[e.folder]
-	w.dirs[e.folder] = dirs
+	w.dirs[folder] = dirs
 	var errs []error
 	for _, dir := range dirs {
 		if w.folders[dir] == nil {
 			w.folders[dir] = make(map[string]bool)
 		}
-		w.folders[dir][e.folder] = true
+		w.folders[dir][folder] = true
 		errs = append(errs, w.add(dir))
 	}
 	for _, dir := range old {
 		if !slices.Contains(dirs, dir) {
-			w.unfollow(e.folder, dir)
+			w.unfollow(folder, dir)
 		}
 	}
-	err := errors.Join(errs...)
-	if err != nil {
-		w.blind[e.folder] = true
-	} else {
-		delete(w.blind, e.folder)
-	}
-	return err
+	return errors.Join(errs...)
 }
 
 // drop ends the watches of a folder that is gone.
@@ -102,7 +97,6 @@ func (w *watch) drop(folder string) {
 		w.unfollow(folder, dir)
 	}
 	delete(w.dirs, folder)
-	delete(w.blind, folder)
 }
 
 func (w *watch) unfollow(folder, dir string) {
@@ -151,13 +145,6 @@ func (w *watch) concerned(paths map[string]bool) marks {
 		maps.Copy(m.folders, w.folders[path])
 	}
 	return m
-}
-
-// unwatched returns the folders whose changes are not notified.
-func (w *watch) unwatched() map[string]bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return maps.Clone(w.blind)
 }
 
 func (w *watch) close() error {

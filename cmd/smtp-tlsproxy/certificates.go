@@ -1,7 +1,7 @@
 package main
 
 import (
-	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
 	"sync"
 
@@ -37,12 +37,13 @@ func openCertificates(from config.Certificates, i *instance) (*certificates, err
 func (c *certificates) events() sni.Events {
 	return sni.Events{
 		Indexed: func(folders int) { c.tell(func() { c.metrics.Indexed(folders) }) },
-		Loaded: func(folder string, cert *tls.Certificate) {
-			c.tell(func() { c.serve("certificate loaded", folder, cert) })
+		Loaded: func(folder string, id *sni.Identity) {
+			c.tell(func() { c.serve("certificate loaded", folder, id) })
 		},
-		Renewed: func(folder string, cert *tls.Certificate) {
-			c.tell(func() { c.serve("certificate renewed", folder, cert) })
+		Renewed: func(folder string, id *sni.Identity) {
+			c.tell(func() { c.serve("certificate renewed", folder, id) })
 		},
+		Evicted: func(folder string) { c.tell(func() { c.forget(folder) }) },
 		Removed: func(folder string) {
 			c.tell(func() {
 				c.forget(folder)
@@ -58,6 +59,11 @@ func (c *certificates) events() sni.Events {
 		Warning: func(folder, text string) {
 			c.tell(func() { c.log.Warn("certificate", "domain", folder, "warning", text) })
 		},
+		Expiring: func(folder string, e sni.Expiry, days int) {
+			c.tell(func() {
+				c.log.Warn("certificate expires", "domain", folder, "key_type", e.KeyType, "not_after", e.NotAfter, "within_days", days)
+			})
+		},
 	}
 }
 
@@ -71,10 +77,14 @@ func (c *certificates) tell(event func()) {
 	event()
 }
 
-func (c *certificates) serve(what, folder string, cert *tls.Certificate) {
-	c.metrics.Loaded(folder, cert.Leaf)
+func (c *certificates) serve(what, folder string, id *sni.Identity) {
+	var leaves []*x509.Certificate
+	for _, cert := range id.Certificates {
+		leaves = append(leaves, cert.Leaf)
+	}
+	c.metrics.Loaded(folder, leaves...)
 	c.proxy.AddDomain(folder)
-	c.log.Info(what, "domain", folder, "not_after", cert.Leaf.NotAfter)
+	c.log.Info(what, "domain", folder, "not_after", id.NotAfter())
 }
 
 func (c *certificates) forget(folder string) {

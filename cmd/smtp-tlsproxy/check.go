@@ -88,7 +88,7 @@ func (c *check) fault(field any, err error) {
 
 func (c *check) certificates() {
 	from := &c.config.Certificates
-	reports, err := sni.Check(from.Directory)
+	reports, err := sni.Check(from.Directory, sni.Options{})
 	if err != nil {
 		c.fault(&from.Directory, err)
 		return
@@ -97,11 +97,11 @@ func (c *check) certificates() {
 	for report := range reports {
 		if report.Err != nil {
 			c.faults = append(c.faults, report.Err.Error())
+		}
+		if len(report.Certificates) == 0 {
 			continue
 		}
-		for _, warning := range report.Warnings {
-			c.notes = append(c.notes, report.Folder+": "+warning)
-		}
+		c.notes = append(c.notes, report.Warnings...)
 		defaultFound = defaultFound || report.Folder == from.Default
 		c.domains = append(c.domains, report)
 	}
@@ -155,9 +155,11 @@ func (c *check) summary(out io.Writer) error {
 	}
 	row("\nDOMAIN\tNAMES\tKEY\tEXPIRES\tDAYS LEFT")
 	for _, d := range c.domains {
-		leaf := d.Certificate.Leaf
-		row(fmt.Sprintf("%s\t%s\t%s\t%s\t%d", d.Folder, names(leaf), keyOf(leaf),
-			leaf.NotAfter.UTC().Format(time.DateOnly), int(time.Until(leaf.NotAfter).Hours()/24)))
+		for _, cert := range d.Certificates {
+			leaf := cert.Leaf
+			row(fmt.Sprintf("%s\t%s\t%s\t%s\t%d", d.Folder, names(leaf), keyOf(leaf),
+				leaf.NotAfter.UTC().Format(time.DateOnly), int(time.Until(leaf.NotAfter).Hours()/24)))
+		}
 	}
 	return w.Flush()
 }

@@ -111,7 +111,7 @@ func TestCheckSummary(t *testing.T) {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	for _, want := range []string{
-		"warning: c.example: the certificate does not cover the folder's name c.example: its names are other.example",
+		"/c.example/cert.pem: the certificate does not cover the folder's name c.example: its names are other.example",
 		"submissions  " + s.submissions + "  implicit            TLSv1.2 to TLSv1.3  mta",
 		"submission   " + s.submission + "  starttls, required  TLSv1.2 to TLSv1.3  mta",
 		"mta      " + s.backend + "  proxy-v2",

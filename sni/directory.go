@@ -3,6 +3,7 @@ package sni
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,12 +21,6 @@ type disk struct {
 
 func newDisk(dir string) disk { return disk{dir: filepath.Clean(dir), open: openNow} }
 
-// openNow opens for reading without waiting: a FIFO in place of a file would
-// hang a plain open until somebody writes to it.
-func openNow(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-}
-
 // list returns the names of the folders that can be served, sorted, and why
 // others cannot. Having none is an error.
 func (d disk) list() (folders []string, refused []*FolderError, err error) {
@@ -34,23 +29,29 @@ func (d disk) list() (folders []string, refused []*FolderError, err error) {
 		return nil, nil, fmt.Errorf("certificate directory %s: %w", d.dir, cause(err))
 	}
 	defer f.Close()
-	found, err := f.ReadDir(-1)
-	if errors.Is(err, syscall.ENOTDIR) {
-		return nil, nil, fmt.Errorf("certificate directory %s: it is a file; name the directory that has a folder for each server name", d.dir)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("certificate directory %s: %w", d.dir, cause(err))
-	}
-	for _, each := range found {
-		name := each.Name()
-		if skipped(name) || !d.isFolder(each) {
-			continue
+	for {
+		// In parts, so that of a hundred thousand only the names stay in memory.
+		found, err := f.ReadDir(1024)
+		if errors.Is(err, io.EOF) {
+			break
 		}
-		if err := checkFolderName(name); err != nil {
-			refused = append(refused, &FolderError{Folder: name, Path: filepath.Join(d.dir, name), Err: err})
-			continue
+		if errors.Is(err, syscall.ENOTDIR) {
+			return nil, nil, fmt.Errorf("certificate directory %s: it is a file; name the directory that has a folder for each server name", d.dir)
 		}
-		folders = append(folders, name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("certificate directory %s: %w", d.dir, cause(err))
+		}
+		for _, each := range found {
+			name := each.Name()
+			if skipped(name) || !d.isFolder(each) {
+				continue
+			}
+			if err := checkFolderName(name); err != nil {
+				refused = append(refused, &FolderError{Folder: name, Path: filepath.Join(d.dir, name), Err: err})
+				continue
+			}
+			folders = append(folders, name)
+		}
 	}
 	slices.Sort(folders)
 	folders, refused = d.refuseTwins(folders, refused)
