@@ -103,6 +103,6 @@ func (c *cache) all() []*live {
 		all = append(all, l)
 	}
 	c.mu.Unlock()
-	slices.SortFunc(all, func(a, b *live) int { return strings.Compare(a.entry.folder, b.entry.folder) })
+	slices.SortFunc(all, func(a, b *live) int { return strings.Compare(a.folder, b.folder) })
 	return all
 }

@@ -41,7 +41,7 @@ func Check(dir string, o Options) (iter.Seq[Report], error) {
 }
 
 func (d disk) check(folder string, o Options) Report {
-	id, _, err := d.read(folder, o, nil, func([]string) {})
+	id, _, err := d.read(folder, o, nil, func(places) {})
 	if id == nil {
 		return Report{Folder: folder, Err: err}
 	}

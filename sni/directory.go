@@ -108,6 +108,11 @@ func wildcardParent(folder string) (parent string, ok bool) {
 	return strings.CutPrefix(folder, "_.")
 }
 
+func isWildcard(folder string) bool {
+	_, ok := wildcardParent(folder)
+	return ok
+}
+
 // checkFolderName tells why no client can ask for the folder's name.
 func checkFolderName(folder string) error {
 	name := folder

@@ -1,6 +1,7 @@
 package sni
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -13,15 +14,41 @@ type Expiry struct {
 	NotAfter time.Time
 }
 
-// expiry is an Expiry in 16 bytes.
-type expiry struct {
-	notAfter int64 // in seconds since 1970
-	kind     uint8 // index in keyTypes
-	stage    uint8 // how many of stages were told
+// facts are what is kept of a folder that was read, loaded or not. They have
+// the zero value before.
+type facts struct {
+	told     uint64 // hash of the failure told last
+	notAfter dates
+	stage    [3]uint8 // by key type: how many of stages were told
 }
 
-func (e expiry) public() Expiry {
-	return Expiry{KeyType: keyTypes[e.kind], NotAfter: time.Unix(e.notAfter, 0).UTC()}
+// dates are when certificates expire in seconds since 1970, by the order of
+// keyTypes. 0 is none: that long ago there was no TLS.
+type dates [3]int64
+
+// public returns the dates that there are.
+func (d dates) public() (all []Expiry) {
+	for kind, at := range d {
+		if at != 0 {
+			all = append(all, d.expiry(kind))
+		}
+	}
+	return all
+}
+
+func (d dates) expiry(kind int) Expiry {
+	return Expiry{KeyType: keyTypes[kind], NotAfter: time.Unix(d[kind], 0).UTC()}
+}
+
+// dates returns when the certificates of an identity expire.
+func (id *Identity) dates() (d dates) {
+	for _, cert := range id.Certificates {
+		at := cert.Leaf.NotAfter.Unix()
+		if kind := slices.Index(keyTypes, keyType(cert.Leaf)); d[kind] == 0 || at < d[kind] {
+			d[kind] = at
+		}
+	}
+	return d
 }
 
 // stages are the days before the end of a certificate at which it is told.
@@ -33,83 +60,80 @@ const day = 24 * time.Hour
 // thousand take a few milliseconds.
 const expiryEvery = time.Hour
 
-// due returns how many stages are reached.
-func (e expiry) due(now time.Time) (reached uint8) {
-	left := time.Unix(e.notAfter, 0).Sub(now)
+// reached returns how many stages a certificate has come to.
+func reached(notAfter int64, now time.Time) (n uint8) {
+	left := time.Unix(notAfter, 0).Sub(now)
 	for _, days := range stages {
 		if left <= time.Duration(days)*day {
-			reached++
+			n++
 		}
 	}
-	return reached
+	return n
 }
 
-// expiriesOf returns the dates of an identity, in the order of key types.
-func expiriesOf(id *Identity) []expiry {
-	var all []expiry
-	for _, cert := range id.Certificates {
-		kind, at := slices.Index(keyTypes, keyType(cert.Leaf)), cert.Leaf.NotAfter.Unix()
-		if kind < 0 {
-			continue
-		}
-		i := slices.IndexFunc(all, func(e expiry) bool { return e.kind == uint8(kind) })
-		if i < 0 {
-			all = append(all, expiry{notAfter: at, kind: uint8(kind)})
-		} else {
-			all[i].notAfter = min(all[i].notAfter, at)
-		}
+// facts returns what is known of a folder, or nil if it is gone. The caller
+// holds publishing.
+func (s *Store) facts(folder string) *facts {
+	x := s.index.Load()
+	if i := x.number(folder); i >= 0 {
+		return &x.known[i]
 	}
-	slices.SortFunc(all, func(a, b expiry) int { return strings.Compare(keyTypes[a.kind], keyTypes[b.kind]) })
-	return slices.Clip(all)
+	return nil
 }
 
 // learn notes when the certificates of a folder expire, and tells it if it is
 // news. The caller holds publishing.
-func (s *Store) learn(e *entry, id *Identity) {
-	now := expiriesOf(id)
-	if e.known == nil {
-		e.known = &facts{}
-	}
-	same := slices.EqualFunc(now, e.known.expiries, func(a, b expiry) bool { return a.kind == b.kind && a.notAfter == b.notAfter })
-	if same {
+func (s *Store) learn(folder string, id *Identity) {
+	known, now := s.facts(folder), id.dates()
+	if known == nil || known.notAfter == now {
 		return
 	}
-	for i := range now { // what stays is not told again
-		for _, old := range e.known.expiries {
-			if old.kind == now[i].kind && old.notAfter == now[i].notAfter {
-				now[i].stage = old.stage
-			}
+	for kind := range now { // what stays is not told again
+		if now[kind] != known.notAfter[kind] {
+			known.stage[kind] = 0
 		}
 	}
-	e.known.expiries = now
-	var all []Expiry
-	for _, each := range now {
-		all = append(all, each.public())
-	}
-	s.events.Expiry(e.folder, all)
-	s.tellStages(e, time.Now())
+	known.notAfter = now
+	s.events.Expiry(id.Folder, now.public())
+	s.tellStages(id.Folder, known, time.Now())
 }
 
 // tellStages tells of certificates that came closer to their end: the last
 // stage only, if there were several since. The caller holds publishing.
-func (s *Store) tellStages(e *entry, now time.Time) {
-	for i := range e.known.expiries {
-		each := &e.known.expiries[i]
-		if due := each.due(now); due > each.stage {
-			each.stage = due
-			s.events.Expiring(e.folder, each.public(), stages[due-1])
+func (s *Store) tellStages(folder string, known *facts, now time.Time) {
+	for kind, at := range known.notAfter {
+		if at == 0 {
+			continue
+		}
+		if n := reached(at, now); n > known.stage[kind] {
+			known.stage[kind] = n
+			s.events.Expiring(strings.Clone(folder), known.notAfter.expiry(kind), stages[n-1])
 		}
 	}
 }
 
 // tellExpiring compares all dates with the clock.
 func (s *Store) tellExpiring() {
-	now := time.Now()
-	for _, e := range s.index.Load().entries {
-		s.tell(func() {
-			if e.known != nil && !e.removed() {
-				s.tellStages(e, now)
-			}
-		})
+	s.publishing.Lock()
+	defer s.publishing.Unlock()
+	x, now := s.index.Load(), time.Now()
+	for i := range x.known {
+		s.tellStages(x.folder(i), &x.known[i], now)
 	}
+}
+
+// tellFailure tells each distinct failure of a folder once. With nil the next
+// one is told again. The caller holds publishing.
+func (s *Store) tellFailure(folder string, err error) {
+	known, sum := s.facts(folder), uint64(0)
+	if known == nil {
+		return
+	}
+	if err != nil {
+		sum = maphash.String(failureSeed, err.Error()) | 1
+	}
+	if sum != 0 && sum != known.told {
+		s.events.Failed(strings.Clone(folder), err)
+	}
+	known.told = sum
 }

@@ -25,6 +25,12 @@ func serverConfig(s *sni.Store) *tls.Config {
 // handshake connects with serverName and returns the server's leaf name.
 func handshake(t *testing.T, s *sni.Store, client *tls.Config) (leaf string, err error) {
 	t.Helper()
+	leaf, _, err = handshakeState(t, s, client)
+	return leaf, err
+}
+
+func handshakeState(t *testing.T, s *sni.Store, client *tls.Config) (leaf string, state tls.ConnectionState, err error) {
+	t.Helper()
 	near, far := net.Pipe()
 	deadline := time.Now().Add(10 * time.Second)
 	must(t, near.SetDeadline(deadline))
@@ -38,9 +44,10 @@ func handshake(t *testing.T, s *sni.Store, client *tls.Config) (leaf string, err
 	defer func() { _ = near.Close(); <-done }()
 	conn := tls.Client(near, client)
 	if err := conn.Handshake(); err != nil {
-		return "", err
+		return "", state, err
 	}
-	return conn.ConnectionState().PeerCertificates[0].DNSNames[0], nil
+	state = conn.ConnectionState()
+	return state.PeerCertificates[0].DNSNames[0], state, nil
 }
 
 func TestHandshakes(t *testing.T) {

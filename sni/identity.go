@@ -34,6 +34,7 @@ type Identity struct {
 	Options any
 
 	groups      []readGroup
+	staples     []*staple         // of Certificates, in their order; nil for none
 	sum         [sha256.Size]byte // of all that was read
 	first, last int64             // when the certificates begin and have ended to expire, in seconds since 1970
 	warnings    []string
@@ -156,6 +157,7 @@ func (r *reading) finish(id *Identity) {
 			r.inspect(g.path, cert)
 		}
 	}
+	r.staple(id)
 	id.warnings, id.carried = r.warnings, r.carried
 }
 

@@ -2,77 +2,9 @@ package sni
 
 import (
 	"maps"
+	"strings"
 	"time"
 )
-
-const (
-	// checkEvery is how often at most the files of a folder in use are looked
-	// at. A look is three stats or so, 5 µs together, off the handshake's way.
-	checkEvery = time.Second
-	// workers is how many folders are looked at or renewed at once, so that
-	// one on a disk that hangs does not hold up the others.
-	workers = 4
-)
-
-// task is a folder to look at.
-type task struct {
-	l    *live
-	full bool // something told of a change: read it whatever its files look like
-}
-
-// touch notes that a folder is in use, and has its files looked at, once a
-// second. It does not wait for anything but the short lock of the cache.
-func (s *Store) touch(l *live, now time.Time) {
-	last, at := l.checked.Load(), int64(now.Sub(s.began))
-	if at-last < int64(checkEvery) || !l.checked.CompareAndSwap(last, at) {
-		return
-	}
-	s.cache.use(l)
-	select {
-	case s.tasks <- task{l: l}:
-	default: // the disk is slow; the next handshake tries again
-		l.checked.CompareAndSwap(at, last)
-	}
-}
-
-// work looks at folders until the store is closed.
-func (s *Store) work() {
-	for {
-		select {
-		case <-s.stop:
-			return
-		case t := <-s.tasks:
-			s.lookAt(t)
-		}
-	}
-}
-
-// lookAt reads a folder again if its files changed.
-func (s *Store) lookAt(t task) {
-	l := t.l
-	if !l.reading.TryLock() {
-		// A load is under way, perhaps a slow one, and may have read the files
-		// before they changed. Others do not wait for it; doneReading comes back.
-		l.again.Store(true)
-		if !l.reading.TryLock() {
-			return
-		}
-	}
-	defer s.doneReading(l)
-	if l.identity.Load() == nil && l.failure.Load() == nil { // evicted meanwhile
-		return
-	}
-	if t.full || !l.seen.stands() {
-		_, _ = s.read(l) // told by publish
-	}
-}
-
-func (s *Store) doneReading(l *live) {
-	l.reading.Unlock()
-	if l.again.Swap(false) {
-		s.changes.addFolder(l.entry.folder)
-	}
-}
 
 // keep keeps the store as the disk is until it is closed.
 func (s *Store) keep() {
@@ -117,27 +49,27 @@ func (s *Store) apply(m marks, full bool) {
 	}
 	x := s.index.Load()
 	if m.all {
-		for _, e := range x.entries {
-			if !s.have(e, full) {
+		for i := range x.lives {
+			if !s.have(x.lives[i].Load(), full) {
 				return
 			}
 		}
 		return
 	}
 	for folder := range m.folders {
-		if !s.have(x.entry(folder), full) {
+		if i := x.number(folder); i >= 0 && !s.have(x.lives[i].Load(), full) {
 			return
 		}
 	}
 }
 
 // have has a folder looked at. It returns false once the store is closed.
-func (s *Store) have(e *entry, full bool) bool {
-	if e == nil || e.live.Load() == nil {
+func (s *Store) have(l *live, full bool) bool {
+	if l == nil { // never asked for
 		return true
 	}
 	select {
-	case s.tasks <- task{e.live.Load(), full}:
+	case s.tasks <- task{l, full}:
 		return true
 	case <-s.stop:
 		return false
@@ -159,20 +91,21 @@ func (s *Store) reindex() error {
 	if old.lists(folders) {
 		return nil
 	}
-	next, removed := old.next(folders, s.options.Default)
-	s.index.Store(next)
-
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	for _, e := range removed {
-		l := e.alive() // also if it is not: a load that begins now shall see it
-		l.gone.Store(true)
-		s.cache.remove(l)
-		s.watch.drop(e.folder)
-		s.events.Removed(e.folder)
+	next, removed := newIndex(folders, s.options.Default, old)
+	s.index.Store(next)
+	for _, i := range removed {
+		if l := old.lives[i].Load(); l != nil {
+			l.gone.Store(true)
+			s.cache.remove(l)
+			s.stapler.plan(l, time.Time{})
+			s.watch.drop(l.folder)
+		}
+		s.events.Removed(strings.Clone(old.folder(i)))
 	}
 	s.events.Indexed(len(folders))
-	if next.fallback == nil && (old.fallback != nil || len(old.entries) == 0) {
+	if next.fallback < 0 && (old.fallback >= 0 || old.len() == 0) {
 		s.events.Warning("", noDefault)
 	}
 	return nil
@@ -224,8 +157,10 @@ func (s *Store) tellIndexing(err error) {
 }
 
 // follow watches the directories of a folder.
-func (s *Store) follow(l *live, dirs []string) {
-	s.warnUnwatched(s.watch.follow(l, dirs))
+func (s *Store) follow(l *live, p places) {
+	watched, err := s.watch.follow(l, s.disk.dir, p.dirs)
+	l.notified.Store(watched && p.complete)
+	s.warnUnwatched(err)
 }
 
 // warnUnwatched tells once that notifications cannot be had.

@@ -107,3 +107,10 @@ var errNoPair = func() error {
 	return fmt.Errorf("no certificate; looked for %s, %s, *.pfx, *.p12, cert-rsa.pem with key-rsa.pem (or -ecdsa, -ed25519), *.rsa, *.ecdsa, *.ed25519: %w",
 		strings.Join(wanted, ", "), bundle, fs.ErrNotExist)
 }()
+
+// isStaple reports the names of OCSP responses: ocsp.der, ocsp-rsa.der. Which
+// certificate each is for stands in it.
+func isStaple(name string) bool {
+	kind, ok := strings.CutPrefix(strings.TrimSuffix(name, ".der"), "ocsp")
+	return ok && strings.HasSuffix(name, ".der") && (kind == "" || slices.Contains(keyTypes, strings.TrimPrefix(kind, "-")))
+}

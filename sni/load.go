@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -68,7 +67,7 @@ func (s *Store) Serve(ctx context.Context, m Match) (*Identity, Match, error) {
 	var failed error
 	now := time.Now()
 	for ; m.Kind != None; m = m.Fallback() {
-		id, err := s.identity(ctx, m.entry, now)
+		id, err := s.identity(ctx, m, now)
 		if err != nil {
 			if failed == nil {
 				failed = err
@@ -90,7 +89,7 @@ func (s *Store) better(ctx context.Context, m Match, now time.Time) (*Identity, 
 	if m = m.Fallback(); m.Kind != Wildcard {
 		return nil, m
 	}
-	id, err := s.identity(ctx, m.entry, now)
+	id, err := s.identity(ctx, m, now)
 	if err != nil || id.expired(now) || !id.covers(m.serverName) {
 		return nil, m
 	}
@@ -114,14 +113,14 @@ func (s *Store) Certificate(ctx context.Context, m Match) (*tls.Certificate, err
 // wait ended, and is a *FolderError if the folder has no usable pair. That one
 // is remembered: on use the folder is read again at most once a second.
 func (s *Store) Identity(ctx context.Context, m Match) (*Identity, error) {
-	if m.entry == nil {
+	if m.Kind == None {
 		return nil, ErrNoFolder
 	}
-	return s.identity(ctx, m.entry, time.Now())
+	return s.identity(ctx, m, time.Now())
 }
 
-func (s *Store) identity(ctx context.Context, e *entry, now time.Time) (*Identity, error) {
-	if l := e.live.Load(); l != nil {
+func (s *Store) identity(ctx context.Context, m Match, now time.Time) (*Identity, error) {
+	if l := m.index.lives[m.number].Load(); l != nil {
 		if id := l.identity.Load(); id != nil {
 			s.touch(l, now)
 			return id, nil
@@ -130,7 +129,7 @@ func (s *Store) identity(ctx context.Context, e *entry, now time.Time) (*Identit
 			return nil, f.err
 		}
 	}
-	loaded := s.loads.DoChan(e.folder, func() (any, error) { return s.load(e.alive()) })
+	loaded := s.loads.DoChan(m.Folder, func() (any, error) { return s.load(s.alive(m.Folder)) })
 	select {
 	case result := <-loaded:
 		if result.Err != nil {
@@ -138,13 +137,13 @@ func (s *Store) identity(ctx context.Context, e *entry, now time.Time) (*Identit
 		}
 		return result.Val.(*Identity), nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the certificate of %s: %w", e.folder, context.Cause(ctx))
+		return nil, fmt.Errorf("waiting for the certificate of %s: %w", m.Folder, context.Cause(ctx))
 	}
 }
 
 // load reads a folder on demand.
 func (s *Store) load(l *live) (*Identity, error) {
-	defer s.places.take()()
+	defer s.queue.take()()
 	l.reading.Lock()
 	defer s.doneReading(l)
 	if id := l.identity.Load(); id != nil { // renewed meanwhile
@@ -170,7 +169,7 @@ func (s *Store) load(l *live) (*Identity, error) {
 // The caller holds l.reading, so that what is read later is published later.
 func (s *Store) read(l *live) (*Identity, error) {
 	l.again.Store(false)
-	id, seen, err := s.disk.read(l.entry.folder, s.options, l.identity.Load(), func(dirs []string) { s.follow(l, dirs) })
+	id, seen, err := s.disk.read(l.folder, s.options, l.identity.Load(), func(p places) { s.follow(l, p) })
 	l.seen = seen
 	return s.publish(l, id, err)
 }
@@ -187,88 +186,83 @@ func (s *Store) publish(l *live, id *Identity, err error) (*Identity, error) {
 		}
 		return id, err
 	}
-	s.tellFailure(l.entry, err)
+	s.tellFailure(l.folder, err)
 	l.stale = id == nil || id.carried
 	if id == nil {
 		l.failure.Store(&failure{err: err, at: time.Now()})
 		return nil, err
 	}
-	s.learn(l.entry, id)
+	s.learn(l.folder, id)
 	l.failure.Store(nil)
-	l.checked.Store(int64(time.Since(s.began)))
+	l.used.Store(int64(time.Since(s.began)))
+	l.looked.Store(l.used.Load())
 	old := l.identity.Load()
+	id = id.inherit(old, s.options)
 	if old != nil && old.sum == id.sum {
+		if !sameStaples(old, id) {
+			l.identity.Store(id)
+			s.planStaples(l, id)
+			s.tellStapled(old, id)
+			return id, err
+		}
 		return old, err
 	}
 	l.identity.Store(id)
+	s.planStaples(l, id)
 	if old == nil {
-		s.events.Loaded(l.entry.folder, id)
+		s.events.Loaded(l.folder, id)
 	} else {
-		s.events.Renewed(l.entry.folder, id)
+		s.events.Renewed(l.folder, id)
 	}
 	for _, text := range id.warnings {
-		s.events.Warning(l.entry.folder, text)
+		s.events.Warning(l.folder, text)
 	}
+	s.tellStapled(old, id)
 	s.cache.add(l)
 	s.evict()
 	return id, err
-}
-
-var seed = maphash.MakeSeed()
-
-// tellFailure tells each distinct failure of a folder once. With nil the next
-// one is told again. The caller holds publishing.
-func (s *Store) tellFailure(e *entry, err error) {
-	if err == nil {
-		if e.known != nil {
-			e.known.told = 0
-		}
-		return
-	}
-	if e.known == nil {
-		e.known = &facts{}
-	}
-	if sum := maphash.String(seed, err.Error()) | 1; e.known.told != sum {
-		e.known.told = sum
-		s.events.Failed(e.folder, err)
-	}
 }
 
 // evict takes the least recently used out of memory, but neither the default,
 // nor what could not be read again at present, nor what is being read. The
 // caller holds publishing.
 func (s *Store) evict() {
-	fallback := s.index.Load().fallback
+	x := s.index.Load()
+	fallback := ""
+	if x.fallback >= 0 {
+		fallback = x.folder(x.fallback)
+	}
 	out := s.cache.overflow(func(l *live) bool {
-		return l.entry == fallback || l.stale || !l.reading.TryLock()
+		return l.folder == fallback || l.stale || !l.reading.TryLock()
 	})
 	for _, l := range out {
 		l.identity.Store(nil)
 		l.seen = nil
-		s.watch.drop(l.entry.folder)
+		s.watch.drop(l.folder)
+		s.stapler.plan(l, time.Time{})
 		s.doneReading(l)
-		s.events.Evicted(l.entry.folder)
+		s.events.Evicted(l.folder)
 	}
 }
 
-// places bounds the loads under way.
-type places struct {
+// queue bounds the loads under way.
+type queue struct {
 	fast, slow chan struct{}
 }
 
-func newPlaces() places {
-	return places{fast: make(chan struct{}, maxLoads), slow: make(chan struct{}, maxSlow)}
+func newQueue() queue {
+	return queue{fast: make(chan struct{}, maxLoads), slow: make(chan struct{}, maxSlow)}
 }
 
 // take waits for a place and returns the function that gives it back.
-func (p places) take() (release func()) {
-	p.slow <- struct{}{}
-	p.fast <- struct{}{}
-	giveUp := sync.OnceFunc(func() { <-p.fast })
+func (q queue) take() (release func()) {
+	q.slow <- struct{}{}
+	q.fast <- struct{}{}
+	giveUp := sync.OnceFunc(func() { <-q.fast })
 	timer := time.AfterFunc(slowLoad, giveUp)
 	return func() {
 		timer.Stop()
 		giveUp()
-		<-p.slow
+		<-q.slow
 	}
 }

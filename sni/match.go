@@ -34,8 +34,8 @@ type Match struct {
 	Kind   Kind
 	Name   Name
 
-	entry      *entry
 	index      *index
+	number     int    // of the folder in index
 	serverName string // in lower case; "" if it is not a host name
 }
 
@@ -50,7 +50,7 @@ func (m Match) Unrecognized() bool { return m.Name == NameUnusable || m.Name == 
 // the disk, and takes no lock. The match stays good for Certificate when its
 // folder is renewed or removed meanwhile.
 func (s *Store) Lookup(serverName string) Match {
-	m := Match{index: s.index.Load()}
+	m := Match{index: s.index.Load(), number: -1}
 	if serverName == "" {
 		return m.to(m.index.fallback, Default)
 	}
@@ -60,11 +60,11 @@ func (s *Store) Lookup(serverName string) Match {
 		return m.to(m.index.fallback, Default)
 	}
 	m.Name = NameKnown
-	if e := m.index.exact[m.serverName]; e != nil {
-		return m.to(e, Exact)
+	if i := m.index.exact(m.serverName); i >= 0 {
+		return m.to(i, Exact)
 	}
-	if e := m.index.wildcardFor(m.serverName); e != nil {
-		return m.to(e, Wildcard)
+	if i := m.index.wildcardFor(m.serverName); i >= 0 {
+		return m.to(i, Wildcard)
 	}
 	m.Name = NameUnknown
 	return m.to(m.index.fallback, Default)
@@ -74,21 +74,21 @@ func (s *Store) Lookup(serverName string) Match {
 // exact falls to wildcard, that to the default, and that to None.
 func (m Match) Fallback() Match {
 	if m.Kind == Exact {
-		if e := m.index.wildcardFor(m.serverName); e != nil {
-			return m.to(e, Wildcard)
+		if i := m.index.wildcardFor(m.serverName); i >= 0 {
+			return m.to(i, Wildcard)
 		}
 	}
-	if m.Kind > Default && m.index.fallback != m.entry {
+	if m.Kind > Default && m.index.fallback != m.number {
 		return m.to(m.index.fallback, Default)
 	}
-	return m.to(nil, None)
+	return m.to(-1, None)
 }
 
-func (m Match) to(e *entry, kind Kind) Match {
-	if e == nil {
-		m.entry, m.Folder, m.Kind = nil, "", None
+func (m Match) to(i int, kind Kind) Match {
+	if i < 0 {
+		m.number, m.Folder, m.Kind = -1, "", None
 		return m
 	}
-	m.entry, m.Folder, m.Kind = e, e.folder, kind
+	m.number, m.Folder, m.Kind = i, m.index.folder(i), kind
 	return m
 }

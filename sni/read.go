@@ -58,12 +58,12 @@ type readGroup struct {
 }
 
 // read reads what a folder holds and puts it beside what is in service, old,
-// which may be nil. Before it reads a file it calls follow with the directories
-// to watch, so that no later change goes unseen.
+// which may be nil. Before it reads a file it calls follow with the places to
+// watch, so that no later change goes unseen.
 //
 // With an error the identity holds what can be served nevertheless, pairs of
 // old that could not be renewed among it, or is nil. The look is never nil.
-func (d disk) read(folder string, o Options, old *Identity, follow func(dirs []string)) (*Identity, *look, error) {
+func (d disk) read(folder string, o Options, old *Identity, follow func(places)) (*Identity, *look, error) {
 	id, seen, err := d.readOnce(folder, o, old, follow)
 	if err != nil {
 		// A Kubernetes swap or a link switched by certbot may have come
@@ -73,7 +73,7 @@ func (d disk) read(folder string, o Options, old *Identity, follow func(dirs []s
 	return id, seen, err
 }
 
-func (d disk) readOnce(folder string, o Options, old *Identity, follow func(dirs []string)) (*Identity, *look, error) {
+func (d disk) readOnce(folder string, o Options, old *Identity, follow func(places)) (*Identity, *look, error) {
 	r := &reading{disk: d, folder: folder, options: o, old: old, path: filepath.Join(d.dir, folder)}
 	r.look.at = time.Now()
 	if err := r.list(follow); err != nil {
@@ -91,15 +91,17 @@ func (d disk) readOnce(folder string, o Options, old *Identity, follow func(dirs
 }
 
 // list resolves the folder once and lists its files.
-func (r *reading) list(follow func(dirs []string)) error {
+func (r *reading) list(follow func(places)) error {
 	folder, err := stampOf(r.path) // before it is resolved: a link switched meanwhile shows
 	r.look.add(r.path, folder)
 	if err != nil {
 		return r.fault("", err)
 	}
-	resolved, err := filepath.EvalSymlinks(r.path)
-	if err != nil {
-		return r.fault("", err)
+	resolved := r.path
+	if _, err := os.Readlink(r.path); err == nil {
+		if resolved, err = filepath.EvalSymlinks(r.path); err != nil {
+			return r.fault("", err)
+		}
 	}
 	f, err := r.disk.open(resolved)
 	if err != nil {
@@ -114,7 +116,7 @@ func (r *reading) list(follow func(dirs []string)) error {
 		return r.fault("", fmt.Errorf("more than %d files, which no folder of a certificate has", maxNames))
 	}
 	r.dir = resolved
-	watch := []string{resolved}
+	watch := places{dirs: []string{resolved}, complete: resolved == r.path}
 	for _, each := range found {
 		r.names = append(r.names, each.Name())
 		if each.Type()&fs.ModeSymlink == 0 {
@@ -122,6 +124,7 @@ func (r *reading) list(follow func(dirs []string)) error {
 		}
 		target, err := filepath.EvalSymlinks(filepath.Join(resolved, each.Name()))
 		if err != nil {
+			watch.complete = false
 			continue
 		}
 		// The files of a Kubernetes volume are links through "..data", which is
@@ -130,13 +133,22 @@ func (r *reading) list(follow func(dirs []string)) error {
 			r.dir = target
 		}
 		// A renewal may rewrite a linked file without a trace in the folder.
-		if dir := filepath.Dir(target); !slices.Contains(watch, dir) && len(watch) < maxLinked {
-			watch = append(watch, dir)
+		if dir := filepath.Dir(target); !slices.Contains(watch.dirs, dir) {
+			watch.complete = false // there may be more links on the way there
+			if len(watch.dirs) < maxLinked {
+				watch.dirs = append(watch.dirs, dir)
+			}
 		}
 	}
 	slices.Sort(r.names)
 	follow(watch)
 	return nil
+}
+
+// places is where a folder may change.
+type places struct {
+	dirs     []string
+	complete bool // nowhere else
 }
 
 // maxLinked bounds the directories that are watched for one folder: its own,
@@ -311,17 +323,16 @@ func (d disk) readRegular(path string, before stamp) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() { // exchanged meanwhile
-		return nil, errors.Join(errors.New("not a regular file"), err)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
+	// One byte more than there should be finds the end at once; a file that
+	// grew meanwhile, or was exchanged, is read to its own end.
+	content := bytes.NewBuffer(make([]byte, 0, before.size+bytes.MinRead))
+	if _, err := content.ReadFrom(io.LimitReader(f, maxFile+1)); err != nil {
 		return nil, err
 	}
-	if len(data) > maxFile {
+	if content.Len() > maxFile {
 		return nil, errTooLarge
 	}
-	return data, nil
+	return content.Bytes(), nil
 }
 
 var errTooLarge = fmt.Errorf("larger than %d bytes, which no chain or key is", maxFile)

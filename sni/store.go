@@ -30,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -70,9 +71,17 @@ type Options struct {
 	// kept in memory but the dates. 0 means 12 hours; negative means never.
 	Survey time.Duration
 
+	// OCSP is whether OCSP responses are stapled. 0 means OCSPAuto.
+	OCSP OCSP
+
+	// HTTP asks OCSP responders, in the background. Nil means a client without
+	// persistent connections that goes through the proxy of the environment
+	// (HTTP_PROXY).
+	HTTP *http.Client
+
 	// FolderOptions reads a folder's own options: path and content of its
 	// tls.yaml. What it returns is Identity.Options; of it the Store itself
-	// looks at PassphraseFiler. An error keeps the folder, or the
+	// looks at PassphraseFiler and Stapler. An error keeps the folder, or the
 	// change, out of service. It is called from several goroutines. Nil means
 	// that such a file is passed over with a warning.
 	FolderOptions func(path string, data []byte) (any, error)
@@ -89,15 +98,19 @@ type Store struct {
 	index   atomic.Pointer[index]
 	cache   cache
 	loads   singleflight.Group // by folder
-	places  places             // for the loads under way
-	tasks   chan task          // folders to look at
-	began   time.Time          // what the times of live count from
+	queue   queue              // of the loads under way
+	used    used
+	tasks   chan task // folders to look at
+	stapler *stapler
+	began   time.Time // what the times of live count from
 
 	watch       *watch
 	changes     *changes
 	newNotifier func() (*fsnotify.Watcher, error)
 	unwatched   sync.Once // the warning about it
 	stop        chan struct{}
+	ctx         context.Context // of requests to responders; done after Close
+	cancel      func()
 	closing     sync.Once
 	background  sync.WaitGroup
 
@@ -134,12 +147,20 @@ func newStore(dir string, o Options) *Store {
 	if o.Cache == 0 {
 		o.Cache = defaultCache
 	}
+	if o.OCSP == 0 {
+		o.OCSP = OCSPAuto
+	}
+	if o.HTTP == nil {
+		o.HTTP = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+	}
 	s := &Store{
 		disk:        newDisk(dir),
 		options:     o,
 		events:      o.Events.orNothing(),
-		places:      newPlaces(),
+		queue:       newQueue(),
+		used:        used{wake: make(chan struct{}, 1)},
 		tasks:       make(chan task, 1024),
+		stapler:     newStapler(),
 		began:       time.Now(),
 		watch:       newWatch(),
 		changes:     newChanges(),
@@ -147,7 +168,8 @@ func newStore(dir string, o Options) *Store {
 		stop:        make(chan struct{}),
 	}
 	s.cache.init(o.Cache)
-	s.index.Store(&index{})
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.index.Store(emptyIndex())
 	return s
 }
 
@@ -165,7 +187,11 @@ func (s *Store) start() error {
 		return err
 	}
 	s.background.Go(s.keep)
+	s.background.Go(s.dispatch)
 	s.background.Go(s.survey)
+	for range fetchers {
+		s.background.Go(s.fetch)
+	}
 	for range workers {
 		s.background.Go(s.work)
 	}
@@ -175,8 +201,8 @@ func (s *Store) start() error {
 // loadFirst makes sure that something can be served.
 func (s *Store) loadFirst() error {
 	x := s.index.Load()
-	if x.fallback != nil {
-		if _, err := s.load(x.fallback.alive()); err != nil {
+	if x.fallback >= 0 {
+		if _, err := s.load(s.alive(x.folder(x.fallback))); err != nil {
 			return fmt.Errorf("default certificate: %w", err)
 		}
 		return nil
@@ -185,25 +211,25 @@ func (s *Store) loadFirst() error {
 		return s.missingDefault(x)
 	}
 	var failures []error
-	for _, e := range x.entries {
-		_, err := s.load(e.alive())
+	for i := range x.len() {
+		_, err := s.load(s.alive(x.folder(i)))
 		if err == nil {
 			return nil
 		}
 		failures = append(failures, err)
 	}
-	err := fmt.Errorf("certificate directory %s: none of its %d folders can be served", s.disk.dir, len(x.entries))
+	err := fmt.Errorf("certificate directory %s: none of its %d folders can be served", s.disk.dir, x.len())
 	return errors.Join(append([]error{err}, first(failures)...)...)
 }
 
 func (s *Store) missingDefault(x *index) error {
 	listed := ""
-	for i, e := range x.entries {
+	for i := range x.len() {
 		if i == maxListed {
-			listed += fmt.Sprintf(" and %d more", len(x.entries)-i)
+			listed += fmt.Sprintf(" and %d more", x.len()-i)
 			break
 		}
-		listed += " " + e.folder
+		listed += " " + x.folder(i)
 	}
 	return fmt.Errorf("default certificate: %s: no such folder with a server name; there are:%s",
 		filepath.Join(s.disk.dir, s.options.Default), listed)
@@ -217,6 +243,7 @@ func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
 		close(s.stop)
+		s.cancel()
 		err = s.watch.close()
 		s.background.Wait()
 	})
@@ -231,8 +258,9 @@ func (s *Store) Reload(ctx context.Context) error {
 	err := s.reindex()
 	s.tellIndexing(err)
 	errs := []error{err}
-	for _, e := range s.index.Load().entries {
-		l := e.live.Load()
+	lives := s.index.Load().lives
+	for i := range lives {
+		l := lives[i].Load()
 		if l == nil {
 			continue
 		}

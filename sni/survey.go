@@ -1,7 +1,7 @@
 package sni
 
 import (
-	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,9 +29,10 @@ func (s *Store) survey() {
 		if all {
 			next = now.Add(s.options.Survey)
 		}
-		for _, e := range s.unread(all) {
+		for folder, ok := s.surveyed("", all); ok; folder, ok = s.surveyed(folder, all) {
 			before := time.Now()
-			if s.glimpse(e) && !s.sleep(max(surveyPause, surveyShare*time.Since(before))) {
+			s.glimpse(folder)
+			if !s.sleep(max(surveyPause, surveyShare*time.Since(before))) {
 				return
 			}
 		}
@@ -41,15 +42,21 @@ func (s *Store) survey() {
 	}
 }
 
-// unread returns the folders that were never read, or all.
-func (s *Store) unread(all bool) []*entry {
-	entries := s.index.Load().entries
-	if all {
-		return entries
-	}
+// surveyed returns the first folder behind last that is not loaded, and was
+// never read unless all are wanted.
+func (s *Store) surveyed(last string, all bool) (folder string, ok bool) {
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	return slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return e.known != nil })
+	x := s.index.Load()
+	for i := x.after(last); i < x.len(); i++ {
+		if l := x.lives[i].Load(); l != nil && l.identity.Load() != nil {
+			continue
+		}
+		if all || x.known[i] == (facts{}) {
+			return strings.Clone(x.folder(i)), true
+		}
+	}
+	return "", false
 }
 
 // sleep returns false once the store is closed.
@@ -64,22 +71,21 @@ func (s *Store) sleep(d time.Duration) bool {
 	}
 }
 
-// glimpse reads a folder that is not loaded and keeps the dates alone. It
-// returns false if there was nothing to read.
-func (s *Store) glimpse(e *entry) bool {
-	if e.removed() || e.identity() != nil {
-		return false
-	}
-	id, _, err := s.disk.read(e.folder, s.options, nil, func([]string) {})
+// glimpse reads a folder that is not loaded and keeps the dates alone.
+func (s *Store) glimpse(folder string) {
+	id, _, err := s.disk.read(folder, s.options, nil, func(places) {})
 	s.publishing.Lock()
 	defer s.publishing.Unlock()
-	// What was loaded meanwhile may be newer.
-	if e.removed() || e.identity() != nil {
-		return true
+	x := s.index.Load()
+	i := x.number(folder)
+	if i < 0 {
+		return
 	}
-	s.tellFailure(e, err)
+	if l := x.lives[i].Load(); l != nil && l.identity.Load() != nil {
+		return // it was loaded meanwhile, and that may be newer
+	}
+	s.tellFailure(folder, err)
 	if id != nil {
-		s.learn(e, id)
+		s.learn(folder, id)
 	}
-	return true
 }

@@ -64,13 +64,19 @@ func (w *watch) followRoot(dir string) error {
 
 // follow makes dirs the directories watched for a folder. It adds them anew
 // even if they were watched: a directory may have been replaced since.
-func (w *watch) follow(l *live, dirs []string) error {
+// Those below root, the certificate directory as it was named, are not resolved.
+func (w *watch) follow(l *live, root string, dirs []string) (watched bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	folder := l.entry.folder
-	old, watched := w.dirs[folder]
-	if w.closed || l.gone.Load() || !watched && len(w.dirs) >= maxWatched {
-		return nil
+	for i, dir := range dirs {
+		if name, ok := strings.CutPrefix(dir, root+string(filepath.Separator)); ok {
+			dirs[i] = filepath.Join(w.root, name)
+		}
+	}
+	folder := l.folder
+	old, again := w.dirs[folder]
+	if w.closed || l.gone.Load() || !again && len(w.dirs) >= maxWatched {
+		return false, nil
 	}
 	w.dirs[folder] = dirs
 	var errs []error
@@ -86,7 +92,8 @@ func (w *watch) follow(l *live, dirs []string) error {
 			w.unfollow(folder, dir)
 		}
 	}
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	return err == nil, err
 }
 
 // drop ends the watches of a folder that is gone.
