@@ -2,6 +2,9 @@ package sni
 
 import (
 	"os"
+	"slices"
+	"time"
+	"unsafe"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -40,4 +43,39 @@ func (s *Store) Watched() []string {
 		dirs = append(dirs, dir)
 	}
 	return dirs
+}
+
+// TellExpiring is what happens each hour.
+func (s *Store) TellExpiring() { s.tellExpiring() }
+
+// RefreshAt is when a response is asked for again.
+var RefreshAt = refreshAt
+
+// MaxWatched is how many folders are watched.
+const MaxWatched = maxWatched
+
+// CheckFolderName is what a folder is indexed by.
+var CheckFolderName = checkFolderName
+
+// IndexSize makes an index of folders and returns the bytes that it takes.
+func IndexSize(folders []string) int {
+	x, _ := newIndex(folders, "", emptyIndex())
+	return len(x.names) + 4*len(x.ends) + 4*len(x.table) + len(x.lives)*int(unsafe.Sizeof(x.lives[0])) + len(x.known)*int(unsafe.Sizeof(x.known[0]))
+}
+
+// NewLookup returns the lookup of an index of folders alone.
+func NewLookup(folders []string) func(serverName string) Match {
+	s := &Store{}
+	slices.Sort(folders)
+	x, _ := newIndex(folders, "", emptyIndex())
+	s.index.Store(x)
+	return s.Lookup
+}
+
+// Settled reports whether a file that was changed at one time and read at
+// another is known by its stamp.
+func Settled(changed, read time.Time) bool {
+	l := look{at: read}
+	l.add("file", stamp{mtime: changed.Add(-time.Hour).UnixNano(), ctime: changed.UnixNano()})
+	return l.settled()
 }

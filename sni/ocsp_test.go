@@ -2,6 +2,7 @@ package sni_test
 
 import (
 	"bufio"
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,7 +11,9 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -19,7 +22,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -348,4 +353,92 @@ func TestFailingResponder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// responderFunc answers in place of the network.
+type responderFunc func() (status int, body []byte)
+
+func (f responderFunc) RoundTrip(*http.Request) (*http.Response, error) {
+	status, body := f()
+	if status == 0 {
+		return nil, errors.New("connection refused")
+	}
+	return &http.Response{StatusCode: status, Body: io.NopCloser(bytes.NewReader(body))}, nil
+}
+
+// TestStapleRefresh follows a staple through its life: renewed at half its
+// time, kept as long as it is good while the responder is down, asked for ever
+// less often, taken out when its time is over, and back when the responder is.
+func TestStapleRefresh(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		i, dir := newIssuer(t), t.TempDir()
+		leaf := i.folder(t, dir, "a.example", "http://ocsp.example")
+		var asked atomic.Int32
+		var down atomic.Bool
+		answer := responderFunc(func() (int, []byte) {
+			asked.Add(1)
+			if down.Load() {
+				return 0, nil
+			}
+			return http.StatusOK, i.respond(t, leaf, ocsp.Response{ThisUpdate: time.Now(), NextUpdate: time.Now().Add(8 * time.Hour)})
+		})
+		var r record
+		s := openHooked(t, dir, sni.Options{Rescan: never, HTTP: &http.Client{Transport: answer}, Events: r.events()}, sni.Hooks{Notifier: deaf})
+		expect := func(after time.Duration, wantAsked int32, wantStapled bool) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if got := stapled(t, s, "a.example")(); asked.Load() != wantAsked || got != wantStapled {
+				t.Fatalf("asked %d times, stapled %v; want %d, %v; events %q", asked.Load(), got, wantAsked, wantStapled, r.all())
+			}
+		}
+		expect(time.Second, 1, true)
+		first := identity(t, s, "a.example")
+		config := first.Config("listener", func() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} })
+		expect(3*time.Hour, 1, true)
+		expect(time.Hour, 2, true) // half of eight
+		second := identity(t, s, "a.example")
+		if second == first || second.Config("listener", func() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }) == config {
+			t.Error("the new staple did not make a new identity")
+		}
+		must(t, s.Reload(t.Context())) // what was fetched stays
+		if identity(t, s, "a.example") != second {
+			t.Error("reading the folder again lost the staple")
+		}
+		down.Store(true)
+		expect(4*time.Hour, 3, true)
+		expect(time.Minute, 4, true)
+		expect(2*time.Minute, 5, true)
+		expect(4*time.Minute, 6, true)
+		expect(4*time.Hour, 12, false) // in 8, 16, 32 and 60 minutes
+		if n := r.count("warning a.example: "); n != 1 {
+			t.Errorf("warned %d times: %q", n, r.all())
+		}
+		down.Store(false)
+		expect(time.Hour, 13, true)
+		must(t, s.Close())
+	})
+}
+
+// TestStapleOfEvictedFolder shows that nobody is asked for what is not loaded.
+func TestStapleOfEvictedFolder(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		i, dir := newIssuer(t), tree(t, "default.example", "b.example")
+		leaf := i.folder(t, dir, "a.example", "http://ocsp.example")
+		asked := 0
+		answer := responderFunc(func() (int, []byte) {
+			asked++
+			return http.StatusOK, i.respond(t, leaf, ocsp.Response{ThisUpdate: time.Now(), NextUpdate: time.Now().Add(8 * time.Hour)})
+		})
+		s := openHooked(t, dir, sni.Options{Default: "default.example", Cache: 2, Rescan: never, HTTP: &http.Client{Transport: answer}}, sni.Hooks{Notifier: deaf})
+		get(t, s, "a.example")
+		time.Sleep(time.Minute)
+		get(t, s, "b.example")
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if asked != 1 {
+			t.Errorf("asked %d times", asked)
+		}
+		must(t, s.Close())
+	})
 }
