@@ -31,9 +31,10 @@ var mayImport = []struct{ pkg, imports string }{
 	{"cmd/smtp-tlsproxy", anyOfOurs + " github.com/spf13/cobra github.com/prometheus/client_golang github.com/coreos/go-systemd/v22 github.com/landlock-lsm/go-landlock"},
 	{"proxy", "starttls sni tlsopts internal/backend internal/escape internal/limit internal/proxyheader internal/metrics" +
 		" github.com/prometheus/client_golang github.com/pires/go-proxyproto golang.org/x/sys"},
+	{"bench/domains", "sni internal/devcert golang.org/x/sync"},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
 	{"internal/admin", "github.com/prometheus/client_golang"},
-	{"sni", "tlsopts github.com/fsnotify/fsnotify golang.org/x/sync golang.org/x/crypto golang.org/x/net"},
+	{"sni", "tlsopts github.com/fsnotify/fsnotify golang.org/x/sync golang.org/x/crypto golang.org/x/net golang.org/x/sys"},
 	{"starttls", ""},
 	{"internal/config", "internal/nearest tlsopts gopkg.in/yaml.v3"},
 	{"internal/metrics", "tlsopts github.com/prometheus/client_golang"},
@@ -54,6 +55,8 @@ var forTests = []string{"internal/freeport", "internal/need"}
 // shared are the modules that more than one package may import, and why. Any
 // other module stays behind one package, so that replacing it changes one.
 var shared = map[string]string{
+	"golang.org/x/sync":                   "sni has one load for all who wait, bench makes folders side by side",
+	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating",
 	"github.com/prometheus/client_golang": "metrics makes the collectors, admin serves them, proxy and cmd hand the registry over",
 	"github.com/pires/go-proxyproto":      "proxyheader writes headers, proxy reads a load balancer's, demo reads ours as a backend does",
 }
@@ -68,7 +71,9 @@ type source struct {
 
 func (s source) pkg() string  { return path.Dir(s.path) }
 func (s source) isTest() bool { return strings.HasSuffix(s.path, "_test.go") || s.pkg() == "test" }
-func (s source) inCmd() bool  { return strings.HasPrefix(s.path, "cmd/") }
+func (s source) inCmd() bool {
+	return strings.HasPrefix(s.path, "cmd/") || strings.HasPrefix(s.path, "bench/")
+}
 
 // at is where a node stands, for a finding.
 func (s source) at(node ast.Node) string {

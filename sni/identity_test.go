@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 )
 
@@ -169,7 +170,7 @@ func readSettings(path string, data []byte) (any, error) {
 // encrypted makes a folder with an encrypted key and one with a PKCS #12 file.
 func encrypted(t *testing.T, dir, passphrase string) {
 	t.Helper()
-	program := openssl(t)
+	program := need.Program(t, "openssl")
 	chainPEM, keyPEM := issueKey(t, devcert.ECDSA, "a.example")
 	write(t, chainPEM, dir, "a.example", "cert.pem")
 	write(t, keyPEM, dir, "plain.pem")

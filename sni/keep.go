@@ -118,14 +118,16 @@ const noDefault = "there is no default certificate: clients without a server nam
 // its clients away, so that none of them would ever have a folder loaded.
 func (s *Store) loadAgain() {
 	x := s.index.Load()
-	if e := x.fallback; e != nil && e.pair.Load() == nil {
-		_, _ = s.load(e) // told by publish
+	if x.fallback >= 0 {
+		_, _ = s.load(s.alive(x.folder(x.fallback))) // told by publish
 	}
-	for _, e := range x.entries {
-		if s.Usable() {
+	for i := 0; i < x.len() && !s.Usable(); i++ {
+		select {
+		case <-s.stop:
 			return
+		default:
+			_, _ = s.load(s.alive(x.folder(i)))
 		}
-		_, _ = s.load(e)
 	}
 }
 

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/freeport"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/need"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 )
 
@@ -109,23 +110,10 @@ func (i *issuer) respond(t *testing.T, leaf *x509.Certificate, r ocsp.Response) 
 	return der
 }
 
-// openssl runs the program, or says what is to be done without it.
-func openssl(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("SMTP_TLSPROXY_INTEGRATION") == "required" {
-			t.Fatal("openssl is not installed")
-		}
-		t.Skip("openssl is not installed")
-	}
-	return path
-}
-
 // opensslResponder runs openssl ocsp, which knows leaf, at an address.
 func (i *issuer) opensslResponder(t *testing.T, address string, leaf *x509.Certificate) {
 	t.Helper()
-	program, dir := openssl(t), t.TempDir()
+	program, dir := need.Program(t, "openssl"), t.TempDir()
 	key, err := x509.MarshalPKCS8PrivateKey(i.key)
 	must(t, err)
 	write(t, certPEM(i.cert), dir, "ca.pem")

@@ -257,6 +257,7 @@ func (s *Store) Close() error {
 func (s *Store) Reload(ctx context.Context) error {
 	err := s.reindex()
 	s.tellIndexing(err)
+	s.loadAgain()
 	errs := []error{err}
 	lives := s.index.Load().lives
 	for i := range lives {
@@ -283,7 +284,8 @@ func (s *Store) reread(l *live) error {
 }
 
 // Usable reports whether a handshake can be served now: whether any folder is
-// loaded. The default is, from Open on.
+// loaded. The default is, from Open on, as long as it is there; where a changed
+// list of folders left none that is loaded, one is without being asked for.
 func (s *Store) Usable() bool {
 	return s.cache.len() > 0
 }
