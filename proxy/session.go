@@ -123,7 +123,7 @@ func (s *session) run() *ending {
 
 // plainPhase talks SMTP until the client has the 220 to its STARTTLS.
 func (s *session) plainPhase() *ending {
-	err := s.plain.Negotiate(s.srv.draining, s.conn, s.id)
+	_, err := s.plain.Negotiate(s.srv.draining, s.conn, s.id)
 	if err == nil {
 		return nil
 	}

@@ -26,14 +26,14 @@ const maxCommandLine = bigBuffer
 // It returns nil as well when CopyReplies is done and a command waits for its
 // reply, which will not come.
 //
-// Otherwise it returns ErrRefused, ErrDrained, ErrEHLOTooLong, or the error of
-// a connection.
+// Otherwise it returns ErrRefused, ErrInjection, ErrSTARTTLS, ErrDrained,
+// ErrEHLOTooLong, or the error of a connection.
 func (f *Filter) CopyCommands() error {
 	defer f.end()
 	w := &f.window
 	defer func() { w.end = 0; w.release() }()
 	for {
-		if err := w.read(f.client); err != nil {
+		if err := w.read(f.commands); err != nil {
 			if errors.Is(err, io.EOF) {
 				return f.endOfCommands()
 			}
@@ -133,7 +133,7 @@ func (f *Filter) stepLine(rest []byte) error {
 	line := rest[:n]
 	if f.phase != inAuth {
 		if reply := f.refusalOf(line); reply != "" {
-			return f.refuse(n, reply)
+			return f.refuse(line, reply)
 		}
 	}
 	switch {
@@ -151,13 +151,11 @@ func (f *Filter) stepLine(rest []byte) error {
 	return f.followCommand(line)
 }
 
-const refuseHTTP = "554 5.5.1 This is an SMTP server"
-
 // refusalOf returns the reply to a line that is not for the backend, "" for
 // any other.
 func (f *Filter) refusalOf(line []byte) string {
 	line = trimFiller(line)
-	if reply, _ := refusal(line); reply != "" {
+	if reply, _ := f.refused.refusal(line); reply != "" {
 		return reply
 	}
 	var verb [8]byte

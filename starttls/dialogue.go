@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -30,12 +29,15 @@ const (
 // dialogue is one client's plain phase.
 type dialogue struct {
 	*Server
+	identity Identity
 	ctx      context.Context
 	conn     net.Conn
 	id       string
 	end      time.Time // when the whole phase must be over; zero for never
 	in       [maxLine]byte
-	n        int // bytes of in that were read and not yet taken
+	n        int    // bytes of in that were read and not yet taken
+	line     []byte // the last command, as it came
+	hello    []byte // the last EHLO or HELO that was answered with 250
 	out      []byte
 	deaf     bool // a reply could not be written: the client gets no other
 	total    int
@@ -43,25 +45,48 @@ type dialogue struct {
 	errors   int
 }
 
-func (d *dialogue) run() error {
-	d.reply("220 %s ESMTP ready (%s)", d.Hostname, d.id)
+// next is what a command leads to.
+type next uint8
+
+const (
+	another   next = iota // command is awaited
+	handshake             // STARTTLS was granted
+	backend               // the command is for a backend
+)
+
+// run answers commands until one of them ends the phase. Behind an error the
+// caller ends the session.
+func (d *dialogue) run() (*Plaintext, error) {
+	d.reply("220 %s ESMTP ready (%s)", d.identity.Hostname, d.id)
 	for {
 		line, err := d.readLine()
 		if err != nil {
-			return d.bye(err)
+			return nil, d.bye(err)
 		}
 		d.commands++
-		done, err := d.command(line)
-		if err == nil && !done {
+		then, err := d.command(line)
+		if err == nil && then == another {
 			err = d.overLimit()
 		}
-		if !done && err == nil {
+		if then == another && err == nil {
 			continue
 		}
 		if flushErr := d.flush(); err == nil {
 			err = flushErr
 		}
-		return err
+		if err != nil || then != backend {
+			return nil, err
+		}
+		return d.plaintext(), nil
+	}
+}
+
+// plaintext is how the session goes on without TLS.
+func (d *dialogue) plaintext() *Plaintext {
+	return &Plaintext{
+		Hello:        d.hello,
+		Pending:      append(d.line, d.in[:d.n]...),
+		TLSAvailable: d.TLSAvailable,
 	}
 }
 
@@ -78,12 +103,12 @@ func (d *dialogue) readLine() ([]byte, error) {
 			return nil, ErrTLSRecord
 		}
 		if i := bytes.IndexByte(d.in[:d.n], '\n'); i >= 0 {
-			line := bytes.Clone(bytes.TrimSuffix(d.in[:i], []byte("\r")))
+			d.line = bytes.Clone(d.in[:i+1])
 			d.n = copy(d.in[:], d.in[i+1:d.n])
 			if tooLong {
 				return nil, nil
 			}
-			return line, nil
+			return bytes.TrimSuffix(d.line[:i], []byte("\r")), nil
 		}
 		if d.n == len(d.in) {
 			tooLong, d.n = true, 0
@@ -127,11 +152,11 @@ func (d *dialogue) bye(err error) error {
 	switch {
 	case d.ctx.Err() != nil:
 		err = ErrShutdown
-		d.reply("421 4.3.2 %s shutting down (%s)", d.Hostname, d.id)
+		d.reply("421 4.3.2 %s shutting down (%s)", d.identity.Hostname, d.id)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		d.reply("421 4.4.2 %s timeout, closing connection (%s)", d.Hostname, d.id)
+		d.reply("421 4.4.2 %s timeout, closing connection (%s)", d.identity.Hostname, d.id)
 	case errors.Is(err, ErrTooMuch):
-		d.reply("421 4.7.0 %s too much before STARTTLS (%s)", d.Hostname, d.id)
+		d.reply("421 4.7.0 %s too much before STARTTLS (%s)", d.identity.Hostname, d.id)
 	case errors.Is(err, io.EOF), errors.Is(err, ErrTLSRecord):
 		d.out = nil // nobody there who could read a reply
 	}
@@ -142,95 +167,13 @@ func (d *dialogue) bye(err error) error {
 func (d *dialogue) overLimit() error {
 	switch {
 	case d.maxCommands() > 0 && d.commands >= d.maxCommands():
-		d.reply("421 4.7.0 %s too many commands before STARTTLS (%s)", d.Hostname, d.id)
+		d.reply("421 4.7.0 %s too many commands before STARTTLS (%s)", d.identity.Hostname, d.id)
 		return ErrTooMuch
 	case d.maxErrors() > 0 && d.errors >= d.maxErrors():
-		d.reply("421 4.7.0 %s too many errors (%s)", d.Hostname, d.id)
+		d.reply("421 4.7.0 %s too many errors (%s)", d.identity.Hostname, d.id)
 		return ErrTooManyErrors
 	}
 	return nil
-}
-
-// command answers one line. It reports true when STARTTLS was granted.
-func (d *dialogue) command(line []byte) (upgraded bool, err error) {
-	if line == nil {
-		d.refuse("500 5.5.2 Line too long")
-		return false, nil
-	}
-	verb, argument := splitCommand(line)
-	switch {
-	case verb == "STARTTLS":
-		return d.startTLS(argument)
-	case verb == "QUIT":
-		d.reply("221 2.0.0 %s closing connection", d.Hostname)
-		return false, ErrQuit
-	case isHTTP(verb):
-		d.refuse(refuseHTTP)
-		return false, ErrHTTP
-	case verb == "EHLO" || verb == "HELO":
-		d.hello(verb, argument)
-	case verb == "NOOP" || verb == "RSET":
-		d.reply("250 2.0.0 Ok")
-	case verb == "HELP":
-		d.reply("214 2.0.0 Commands before TLS: EHLO HELO HELP NOOP QUIT RSET STARTTLS")
-	case verb == "":
-		d.refuse("500 5.5.2 Syntax error, command unrecognized")
-	default:
-		d.refuse("530 5.7.0 Must issue a STARTTLS command first")
-	}
-	return false, nil
-}
-
-func (d *dialogue) startTLS(argument string) (bool, error) {
-	switch {
-	case argument != "":
-		d.refuse("501 5.5.4 Syntax: STARTTLS")
-		return false, nil
-	case d.n > 0:
-		d.refuse("503 5.5.1 No command may follow STARTTLS in its group")
-		return false, ErrInjection
-	case d.TLSAvailable != nil && !d.TLSAvailable():
-		d.refuse("454 4.7.0 TLS not available due to local problem")
-		return false, nil
-	}
-	d.reply("220 2.0.0 Ready to start TLS")
-	return true, nil
-}
-
-func (d *dialogue) hello(verb, argument string) {
-	switch {
-	case argument == "":
-		d.refuse("501 5.5.4 Syntax: " + verb + " hostname")
-	case verb == "HELO":
-		d.reply("250 %s", d.Hostname)
-	default:
-		// STARTTLS is never the first line (some appliances overlook it
-		// there) and a reply has one last line.
-		d.reply("250-%s", d.Hostname)
-		for _, keyword := range d.Keywords {
-			if forPlain(keyword) {
-				d.reply("250-%s", keyword)
-			}
-		}
-		d.reply("250 STARTTLS")
-	}
-}
-
-// forPlain tells whether a keyword may be offered before TLS: a client that
-// saw AUTH might send its password in the clear.
-func forPlain(keyword string) bool {
-	if keyword == "" || strings.ContainsFunc(keyword, func(r rune) bool { return r < ' ' }) {
-		return false
-	}
-	name := keyword
-	if i := strings.IndexAny(keyword, " ="); i >= 0 {
-		name = keyword[:i]
-	}
-	switch strings.ToUpper(name) {
-	case "STARTTLS", "AUTH", "REQUIRETLS", "XCLIENT", "XFORWARD":
-		return false
-	}
-	return true
 }
 
 // refuse sends a reply that counts as the client's error. Text of the
@@ -255,25 +198,4 @@ func (d *dialogue) flush() error {
 	d.out = d.out[:0]
 	d.deaf = err != nil
 	return err
-}
-
-// splitCommand gives the verb in upper case and the text behind it. The verb
-// is "" where the line does not begin with a word of ASCII letters.
-func splitCommand(line []byte) (verb, argument string) {
-	word, rest, _ := bytes.Cut(bytes.TrimLeft(line, " \t"), []byte(" "))
-	for _, c := range word {
-		if !isLetter(c) {
-			return "", ""
-		}
-	}
-	return strings.ToUpper(string(word)), string(bytes.Trim(rest, " \t"))
-}
-
-// isHTTP knows the methods with which a cross-protocol attack begins (ALPACA).
-func isHTTP(verb string) bool {
-	switch verb {
-	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI", "TRACE":
-		return true
-	}
-	return false
 }

@@ -1,32 +1,66 @@
 package starttls
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
 
-// hiddenKeywords are the EHLO keywords that are not for clients. STARTTLS
-// must not be offered under TLS (RFC 3207 section 4.2); with XCLIENT and
-// XFORWARD a client could forge the address that the proxy reports.
-var hiddenKeywords = [][]byte{[]byte("STARTTLS"), []byte("XCLIENT"), []byte("XFORWARD")}
+// EHLO keywords that are not for clients.
+var (
+	// tlsHidden: STARTTLS must not be offered under TLS (RFC 3207 section
+	// 4.2); with XCLIENT and XFORWARD a client could forge the address that
+	// the proxy reports.
+	tlsHidden = []string{"STARTTLS", "XCLIENT", "XFORWARD"}
+	// plainHidden: AUTH would show a password, REQUIRETLS is offered under TLS
+	// only (RFC 8689 section 2), and STARTTLS is offered by the proxy itself.
+	plainHidden = []string{"STARTTLS", "XCLIENT", "XFORWARD", "AUTH", "REQUIRETLS"}
+)
 
-// filterEHLO returns a backend's 250 reply to EHLO without what is not for
-// clients under TLS. Lines that stay keep every byte, but for the hyphen of
-// the last one.
-func filterEHLO(reply []byte) []byte {
-	out := hideKeywords(reply)
-	last := bytes.LastIndexByte(out[:len(out)-1], '\n') + 1
-	if len(out) > last+3 && out[last+3] == '-' {
-		out[last+3] = ' '
-	}
-	return out
+func isOneOf(name string, names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
-// hideKeywords returns a copy of the lines of a reply to EHLO that clients may
-// see. The first line is the greeting and always stays.
-func hideKeywords(reply []byte) []byte {
-	out := make([]byte, 0, len(reply))
+// ehloFilter makes of a backend's 250 reply to EHLO what a client may see.
+type ehloFilter struct {
+	hidden   []string // keywords that go
+	starttls bool     // STARTTLS is added
+}
+
+// filter returns a whole reply. Lines that stay keep every byte, but for the
+// fourth one of the last.
+func (e ehloFilter) filter(reply []byte) []byte {
+	out := e.hide(reply)
+	last := bytes.LastIndexByte(out[:len(out)-1], '\n') + 1
+	if !e.starttls {
+		return setFourth(out, last, ' ')
+	}
+	// Never the first line: some appliances overlook it there.
+	return append(setFourth(out, last, '-'), "250 STARTTLS\r\n"...)
+}
+
+// setFourth sets the byte behind the code of the line that begins at start. A
+// line may be a code alone (RFC 5321 section 4.2): then it is the last, and the
+// byte is added where the line must not be.
+func setFourth(reply []byte, start int, c byte) []byte {
+	at := start + len("250")
+	switch {
+	case reply[at] == '-' || reply[at] == ' ':
+		reply[at] = c
+	case c == '-':
+		reply = slices.Insert(reply, at, c)
+	}
+	return reply
+}
+
+// hide returns a copy of the lines of a reply to EHLO that clients may see. The
+// first line is the greeting and always stays.
+func (e ehloFilter) hide(reply []byte) []byte {
+	out := make([]byte, 0, len(reply)+len("-250 STARTTLS\r\n"))
 	first := true
 	for line := range bytes.Lines(reply) {
 		if !first {
-			line = filterKeyword(line)
+			line = e.filterKeyword(line)
 		}
 		first = false
 		out = append(out, line...)
@@ -61,15 +95,13 @@ func splitKeyword(line []byte) (keyword, parameters []byte) {
 
 // filterKeyword returns the EHLO line as the client may see it, nil for one
 // that it may not.
-func filterKeyword(line []byte) []byte {
+func (e ehloFilter) filterKeyword(line []byte) []byte {
 	keyword, parameters := splitKeyword(line)
-	for _, hidden := range hiddenKeywords {
-		if bytes.EqualFold(keyword, hidden) {
-			return nil
-		}
-	}
 	name, _, legacy := bytes.Cut(keyword, []byte("="))
-	if !bytes.EqualFold(name, []byte("AUTH")) {
+	switch {
+	case isOneOf(string(name), e.hidden):
+		return nil
+	case !bytes.EqualFold(name, []byte("AUTH")):
 		return line
 	}
 	if legacy { // AUTH=LOGIN, from before RFC 2554

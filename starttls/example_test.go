@@ -22,7 +22,7 @@ func ExampleServer() {
 	client, conn := net.Pipe()
 	var both sync.WaitGroup
 	both.Go(func() {
-		err := server.Negotiate(context.Background(), conn, "session 1")
+		_, err := server.Negotiate(context.Background(), conn, "session 1")
 		fmt.Println("Negotiate:", err)
 		conn.Close()
 	})

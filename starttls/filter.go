@@ -1,20 +1,27 @@
 package starttls
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 )
 
-// Why a relay ended, besides the errors of the connections. The client has its
-// last reply when one of the first three is returned.
+// Why a relay ended, besides the errors of the connections and ErrInjection,
+// which CopyCommands returns as Negotiate does. The client has its last reply
+// when one of them is returned, but for ErrTruncated.
 var (
 	// ErrRefused is returned by CopyCommands, wrapped with what it was, when
-	// the client sent what ends a session: HTTP, which got 554, or one of
-	// STARTTLS, XCLIENT and XFORWARD in a session that is a plain pipe, which
-	// got 421. The backend did not get it.
+	// the client sent what ends a session: HTTP, which got 554, or, in a
+	// session that is a plain pipe, what the filter would refuse, which got
+	// 421. The backend did not get it.
 	ErrRefused = errors.New("client refused")
+	// ErrSTARTTLS is returned by CopyCommands when a client in plain text asked
+	// for TLS and got 220. The next byte of the client's is for the handshake;
+	// the session with the backend is over and forgotten (RFC 3207 section
+	// 4.2), even within a transaction.
+	ErrSTARTTLS = errors.New("client goes on under TLS")
 	// ErrDrained is returned by both copies when Drain ended the session
 	// between two transactions with 421.
 	ErrDrained = errors.New("drained")
@@ -27,8 +34,8 @@ var (
 )
 
 var (
-	errHTTP   = fmt.Errorf("%w: it spoke HTTP under TLS", ErrRefused)
-	errHidden = fmt.Errorf("%w: STARTTLS, XCLIENT or XFORWARD hidden from the filter", ErrRefused)
+	errHTTP   = fmt.Errorf("%w: it spoke HTTP", ErrRefused)
+	errHidden = fmt.Errorf("%w: a command hidden from the filter", ErrRefused)
 	// errEnded: the other direction is over, so that nothing comes of this one.
 	errEnded = errors.New("backend's stream has ended")
 )
@@ -48,16 +55,29 @@ type FilterConfig struct {
 	// to the end of DATA or to BDAT LAST), before the client has that reply,
 	// from the goroutine of CopyReplies. nil is allowed.
 	Message func()
+	// Plaintext is the client of a session without TLS, as Negotiate returned
+	// it. nil means that the client is under TLS.
+	Plaintext *Plaintext
 }
 
-// Filter relays SMTP between a client under TLS and a backend. Everything
-// passes byte for byte, except that
+// Filter relays SMTP between a client and a backend. Everything passes byte for
+// byte, except that
 //
 //   - STARTTLS, XCLIENT, XFORWARD and the SASL mechanisms that bind to the TLS
 //     channel (SCRAM-…-PLUS) are taken out of the backend's replies to EHLO;
 //   - a client's STARTTLS gets 503, XCLIENT and XFORWARD get 502, and an HTTP
 //     request gets 554 and the end of the session;
 //   - [Filter.Drain] ends the session with 421 between two transactions.
+//
+// For a client in plain text (see [Plaintext])
+//
+//   - AUTH and REQUIRETLS are taken out as well, and STARTTLS is added;
+//   - AUTH gets 530;
+//   - STARTTLS gets 220 once all replies before it are with the client, and
+//     ends the relay with ErrSTARTTLS. An open transaction is forgotten: its
+//     message was not accepted, and the client knows. It gets 501 with an
+//     argument, 454 where there is no certificate, and 503 and the end of the
+//     session (ErrInjection) where bytes came behind it in the same flight.
 //
 // For that it follows commands and replies as RFC 5321, 2920 (PIPELINING),
 // 3030 (BDAT) and 4954 (AUTH) pair them. Only CRLF ends a command and only
@@ -91,14 +111,17 @@ type Filter struct {
 	backend io.ReadWriter
 
 	// Owned by CopyCommands.
-	window window
-	phase  phase
-	data   endOfData
-	chunk  uint64 // octets of a BDAT chunk to come
-	guard  guard  // looks through the plain pipe
+	commands io.Reader // of the client, with what was read before
+	refused  refusals
+	window   window
+	phase    phase
+	data     endOfData
+	chunk    uint64 // octets of a BDAT chunk to come
+	guard    guard  // looks through the plain pipe
 
 	// Owned by CopyReplies.
 	parser replyParser
+	seen   ehloFilter
 	ehlo   []byte // reply to EHLO, so far
 	hold   bool   // the current reply is one to EHLO
 	taken  int    // messages to be counted
@@ -123,7 +146,17 @@ type Filter struct {
 
 // NewFilter prepares a relay between two connections.
 func NewFilter(client, backend io.ReadWriter, config FilterConfig) *Filter {
-	f := &Filter{config: config, client: client, backend: backend, first: true}
+	f := &Filter{
+		config: config, client: client, backend: backend, commands: client,
+		refused: underTLS, seen: ehloFilter{hidden: tlsHidden}, first: true,
+	}
+	if p := config.Plaintext; p != nil {
+		f.commands = io.MultiReader(bytes.NewReader(p.Pending), client)
+		f.refused = inPlain
+		f.seen = ehloFilter{hidden: plainHidden, starttls: true}
+		f.chunking = p.chunking
+	}
+	f.guard.refused = f.refused
 	f.changed.L = &f.mu
 	f.window.buf = f.window.small[:]
 	return f

@@ -13,7 +13,8 @@ const maxGreeting = 8 << 10
 // one SMTP reply.
 var ErrGreeting = errors.New("backend's greeting is not an SMTP reply")
 
-// Greeting is what a backend said first.
+// Greeting is what a backend said first, and in the same form its reply to the
+// EHLO that follows.
 type Greeting struct {
 	Code int    // 200 to 599; 220 when the backend is ready
 	Text []byte // every line as received, with its line ends
@@ -34,6 +35,12 @@ func (g Greeting) Ready() bool { return g.Code/100 == 2 }
 // io.ErrUnexpectedEOF, one before it io.EOF. The text so far comes with each
 // error.
 func ReadGreeting(backend io.Reader) (Greeting, error) {
+	return readReply(backend, maxGreeting, ErrGreeting)
+}
+
+// readReply reads one reply within a limit. The error malformed, wrapped, is
+// for all that is none.
+func readReply(backend io.Reader, limit int, malformed error) (Greeting, error) {
 	var (
 		g     Greeting
 		p     replyParser
@@ -45,11 +52,11 @@ func ReadGreeting(backend io.Reader) (Greeting, error) {
 		used, code, syntax := p.next(chunk[:n])
 		switch {
 		case syntax != nil:
-			return g, fmt.Errorf("%w: %w", ErrGreeting, syntax)
-		case len(g.Text) > maxGreeting:
-			return g, fmt.Errorf("%w: longer than %d bytes", ErrGreeting, maxGreeting)
+			return g, fmt.Errorf("%w: %w", malformed, syntax)
+		case len(g.Text) > limit:
+			return g, fmt.Errorf("%w: longer than %d bytes", malformed, limit)
 		case used < n:
-			return g, fmt.Errorf("%w: more bytes behind it", ErrGreeting)
+			return g, fmt.Errorf("%w: more bytes behind it", malformed)
 		case code != 0:
 			g.Code = code
 			return g, nil

@@ -45,25 +45,32 @@ func upperVerb(verb *[8]byte, line []byte) int {
 	return 0
 }
 
-// refused are the commands that no client may give to the backend. STARTTLS
-// would start TLS within TLS. XCLIENT and XFORWARD say who the client is, and
-// a backend believes them of the proxy.
-var refused = [...]struct {
+// refusals are the commands that no client may give to the backend.
+type refusals []struct {
 	verb  []byte
 	reply string
-}{
+}
+
+// underTLS: STARTTLS would start TLS within TLS. XCLIENT and XFORWARD say who
+// the client is, and a backend believes them of the proxy.
+var underTLS = refusals{
 	{[]byte("STARTTLS"), "503 5.5.1 TLS is already active"},
-	{[]byte("XCLIENT"), "502 5.5.1 Command not implemented"},
-	{[]byte("XFORWARD"), "502 5.5.1 Command not implemented"},
+	{[]byte("XCLIENT"), notImplemented},
+	{[]byte("XFORWARD"), notImplemented},
 	// The dotless i becomes I in languages that change all of Unicode to
 	// upper case.
-	{[]byte("XCL\u0131ENT"), "502 5.5.1 Command not implemented"},
+	{[]byte("XCL\u0131ENT"), notImplemented},
 }
+
+// inPlain: STARTTLS is for the proxy, and a password is not for the net.
+var inPlain = append(refusals{
+	{[]byte("AUTH"), mustStartTLS},
+}, underTLS...)
 
 // refusal returns the reply to a line that begins with a refused command, ""
 // for any other. A line that is too short to tell is no such line, yet.
-func refusal(line []byte) (reply string, tooShort bool) {
-	for _, r := range refused {
+func (rs refusals) refusal(line []byte) (reply string, tooShort bool) {
+	for _, r := range rs {
 		if found, tooShort := hasVerb(line, r.verb); found {
 			return r.reply, false
 		} else if tooShort {
@@ -86,80 +93,6 @@ func hasVerb(line, verb []byte) (found, tooShort bool) {
 }
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
-
-// guard looks through a plain pipe for lines that begin with a refused
-// command, in bytes of which the filter no longer knows whether the backend
-// takes them for commands. Any CR and any LF may begin a line here, and once
-// BDAT was seen, any octet: it may be the first behind a chunk. STARTTLS is
-// looked for at the start of lines only: text has it anywhere, and TLS within
-// TLS harms nobody but the client that hid the command. The zero value is at
-// the start of a line.
-type guard struct {
-	inLine bool
-	chunks bool // BDAT was seen
-}
-
-// scan returns how many bytes may pass, and whether a refused command stands
-// behind them. If not, the rest is too short to tell; it is never longer than
-// a verb and two bytes.
-func (g *guard) scan(p []byte) (n int, found bool) {
-	for n < len(p) {
-		switch {
-		case g.inLine:
-			n += g.skip(p[n:])
-			if n == len(p) {
-				return n, false
-			}
-			if g.inLine = p[n] != '\r' && p[n] != '\n'; !g.inLine {
-				break
-			}
-			if found, tooShort := isHidden(p[n:]); found || tooShort {
-				return n, found
-			}
-		case isFiller(p[n]):
-		default:
-			found, tooShort := isHidden(p[n:])
-			if found || tooShort {
-				return n, found
-			}
-			if found, tooShort = hasVerb(p[n:], bdat); tooShort {
-				return n, false
-			}
-			g.chunks = g.chunks || found
-			g.inLine = true
-		}
-		n++
-	}
-	return n, false
-}
-
-var bdat = []byte("BDAT")
-
-// skip returns where in a line something of interest begins: a line end, or
-// what tells the backend who the client is.
-func (g *guard) skip(p []byte) int {
-	interest := "\r\n"
-	if g.chunks {
-		interest = "\r\nxX"
-	}
-	if i := bytes.IndexAny(p, interest); i >= 0 {
-		return i
-	}
-	return len(p)
-}
-
-// isHidden is refusal for bytes that are rather text than commands: STARTTLS
-// with something behind it begins a sentence, and starts no TLS anywhere.
-func isHidden(line []byte) (found, tooShort bool) {
-	reply, tooShort := refusal(line)
-	if n := len("STARTTLS"); reply == refused[0].reply && line[n] == ' ' {
-		if len(line) == n+1 {
-			return false, true
-		}
-		return line[n+1] <= ' ', false
-	}
-	return reply != "", tooShort
-}
 
 // parseBDAT reads "BDAT" SP size [SP "LAST"] CRLF, and nothing more lenient: a
 // size that a backend may read in another way would make it take a chunk for

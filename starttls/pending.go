@@ -140,35 +140,51 @@ func (f *Filter) settle() (code int, err error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err = f.waitUntil(func() bool { return len(f.pending) == 0 && f.first && !f.unwritten })
-	if err != nil || f.lost {
+	if err := f.waitUntil(f.isSettled); err != nil || f.lost {
 		return 0, err
 	}
 	return f.lastCode, nil
 }
 
-// refuse answers a line itself, after the replies to all before it.
-func (f *Filter) refuse(length int, reply string) error {
+// isSettled needs mu.
+func (f *Filter) isSettled() bool { return len(f.pending) == 0 && f.first && !f.unwritten }
+
+// refuse answers a line in place of the backend.
+func (f *Filter) refuse(line []byte, reply string) error {
+	var reason error
+	switch {
+	case reply == refuseHTTP:
+		reason = errHTTP
+	case f.config.Plaintext != nil && reply == underTLS[0].reply:
+		reply, reason = f.startTLS(line)
+	}
+	if reply != readyForTLS {
+		reply = fmt.Sprintf("%s (%s)", reply, f.config.ID)
+	}
+	return f.answer(len(line), reply, reason)
+}
+
+// answer gives a line a reply of the filter's own, behind the replies to all
+// before it. A reason ends the session with that: no byte of the backend's
+// follows.
+func (f *Filter) answer(length int, reply string, reason error) error {
 	w := &f.window
-	if _, err := f.settle(); err != nil {
+	if err := f.pass(w.pos); err != nil {
 		return err
 	}
 	f.mu.Lock()
-	if f.over != nil || f.lost {
+	if err := f.waitUntil(f.isSettled); err != nil || f.lost {
 		defer f.mu.Unlock()
-		return f.over
+		return err
 	}
-	f.answering = true
-	if reply == refuseHTTP {
-		f.over = errHTTP
-	}
+	f.answering, f.over = true, reason
 	f.mu.Unlock()
 
 	w.pos += length
 	w.sent = w.pos
-	_, err := fmt.Fprintf(f.client, "%s (%s)\r\n", reply, f.config.ID)
-	if reply == refuseHTTP {
-		return errHTTP
+	_, err := fmt.Fprintf(f.client, "%s\r\n", reply)
+	if reason != nil && (err == nil || reason != ErrSTARTTLS) {
+		return reason
 	}
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func (f *Filter) CopyReplies() error {
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
-			return f.write(hideKeywords(f.ehlo))
+			return f.write(f.seen.hide(f.ehlo))
 		default:
 			return err
 		}
@@ -137,7 +137,7 @@ func (f *Filter) judgeEHLO(piece []byte, code int) (out []byte, used int, err er
 	out, f.ehlo = f.ehlo, nil
 	f.complete(code)
 	if code == 250 {
-		out = filterEHLO(out)
+		out = f.seen.filter(out)
 		// A later EHLO or HELO of the same group decides for itself.
 		f.chunking = hasKeyword(out, "CHUNKING") && !slices.Contains(f.pending, ehlo) && !slices.Contains(f.pending, helo)
 	}

@@ -3,6 +3,7 @@ package starttls
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 )
@@ -40,21 +41,53 @@ const (
 	DefaultMaxErrors   = 20
 )
 
-// Server performs the plain phase on a port where TLS is required. It answers
-// EHLO, HELO, NOOP, RSET, HELP, QUIT and STARTTLS, and every other command
-// with 530 (RFC 3207 section 4). Pipelined commands get their replies in order
-// (RFC 2920). A Server is not changed once it is in use; any number of
-// sessions may share it.
+// Policy is what becomes of a client that does not ask for TLS. The zero value
+// is Required.
+type Policy uint8
+
+const (
+	// Required: no mail without TLS, as on a port for submission (RFC 8314).
+	Required Policy = iota
+	// Optional: the client may go on in plain text, as on port 25, where TLS
+	// must not be required (RFC 3207 section 4).
+	Optional
+)
+
+// String returns the word that a configuration has for the policy.
+func (p Policy) String() string {
+	switch p {
+	case Required:
+		return "required"
+	case Optional:
+		return "optional"
+	}
+	return fmt.Sprintf("starttls.Policy(%d)", uint8(p))
+}
+
+// Server performs the plain phase of sessions. It answers EHLO, HELO, NOOP,
+// RSET, HELP, QUIT and STARTTLS itself. Any other command gets 530 where TLS is
+// required (RFC 3207 section 4), or 500 if it is none of SMTP; where TLS is
+// optional it ends the plain phase, but for AUTH, which gets 530, and XCLIENT
+// and XFORWARD, which get 502. Pipelined commands get their replies in order
+// (RFC 2920). A Server is not changed once it is in use; any number of sessions
+// may share it.
 type Server struct {
+	// Policy tells whether a client may go on without TLS.
+	Policy Policy
 	// Hostname stands in the greeting and in the replies to EHLO, HELO and
 	// QUIT. Required: a domain name without spaces.
 	Hostname string
 	// Keywords are the EHLO keywords offered besides STARTTLS, each with its
-	// parameters. PIPELINING is true of this server; the backend's keywords
-	// may be added. What is not for clients before TLS is never offered: AUTH,
+	// parameters. What is not for clients before TLS is never offered: AUTH,
 	// REQUIRETLS, XCLIENT, XFORWARD, a second STARTTLS, and what would not be
-	// one line.
+	// one line. PIPELINING is true of the plain phase; with Optional it must be
+	// true of the backend as well, which gets the rest of the client's group.
 	Keywords []string
+	// Identity, unless nil, gives each session its keywords, and its host name
+	// where that is not empty, in place of the two fields above. It is called
+	// once at the start of Negotiate, from its goroutine, by many sessions at a
+	// time: an atomic pointer to what a probe read last does.
+	Identity func() Identity
 	// IdleTimeout is how long the client may take for each command. The
 	// whole phase may take twice that. 0 means DefaultIdleTimeout, less than
 	// 0 no limit.
@@ -67,13 +100,18 @@ type Server struct {
 	MaxErrors   int
 	// TLSAvailable tells whether a handshake can succeed now; if not,
 	// STARTTLS gets 454 and the session goes on. nil means always. It is
-	// called from the goroutine of Negotiate.
+	// called from the goroutine of Negotiate, and in plain text from that of
+	// Filter.CopyCommands.
 	TLSAvailable func() bool
 }
 
-// Negotiate carries conn from the greeting to the 220 that answers STARTTLS,
-// and then returns nil: the next byte on conn belongs to the TLS handshake.
-// No byte past the STARTTLS line was read.
+// Negotiate carries conn from the greeting to the end of the plain phase.
+//
+// It returns nil and nil behind the 220 that answers STARTTLS: the next byte on
+// conn belongs to the TLS handshake. No byte past the STARTTLS line was read.
+// Where TLS is optional it returns a Plaintext instead when the client goes on
+// without: its next command is for a backend. All earlier ones have their
+// replies.
 //
 // Any error means that the session is over: the last reply has been sent, and
 // the caller closes conn, better after a half-close, because unread bytes of
@@ -85,22 +123,37 @@ type Server struct {
 // a user's report can be found in a log.
 //
 // When ctx ends, the client gets 421 and Negotiate returns ErrShutdown.
-// Deadlines of conn are set and, on success, cleared.
-func (s *Server) Negotiate(ctx context.Context, conn net.Conn, id string) error {
-	d := &dialogue{Server: s, ctx: ctx, conn: conn, id: id}
+// Deadlines of conn are set and, without an error, cleared.
+func (s *Server) Negotiate(ctx context.Context, conn net.Conn, id string) (*Plaintext, error) {
+	d := &dialogue{Server: s, identity: s.identity(), ctx: ctx, conn: conn, id: id}
 	if idle := s.idleTimeout(); idle > 0 {
 		d.end = time.Now().Add(2 * idle)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
-	err := d.run()
+	plaintext, err := d.run()
 	if !stop() && err == nil {
-		// The interrupt may hit the handshake's deadline instead: end here.
+		// The interrupt may hit the caller's deadline instead: end here.
 		err = ErrShutdown
+		if plaintext != nil { // the client waits for a reply
+			err = d.bye(err)
+		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return conn.SetDeadline(time.Time{})
+	return plaintext, conn.SetDeadline(time.Time{})
+}
+
+// identity is what the next session presents itself as.
+func (s *Server) identity() Identity {
+	if s.Identity == nil {
+		return Identity{Hostname: s.Hostname, Keywords: s.Keywords}
+	}
+	identity := s.Identity()
+	if identity.Hostname == "" {
+		identity.Hostname = s.Hostname
+	}
+	return identity
 }
 
 func (s *Server) idleTimeout() time.Duration { return orDefault(s.IdleTimeout, DefaultIdleTimeout) }

@@ -58,7 +58,7 @@ func negotiateWith(t *testing.T, server *starttls.Server, segments ...string) (s
 		p := newPeer()
 		conn := p.dial(&pumps)
 		pumps.Go(func() {
-			err = server.Negotiate(context.Background(), conn, testID)
+			_, err = server.Negotiate(context.Background(), conn, testID)
 			rest, _ := io.ReadAll(conn)
 			left = string(rest)
 			conn.Close()
@@ -140,7 +140,7 @@ func TestR5_StateBeforeTLSIsForgotten(t *testing.T) {
 		conn := client.dial(&running)
 		running.Go(func() {
 			defer conn.Close()
-			err := (&starttls.Server{Hostname: testHost}).Negotiate(context.Background(), conn, testID)
+			_, err := (&starttls.Server{Hostname: testHost}).Negotiate(context.Background(), conn, testID)
 			if err != nil {
 				t.Errorf("Negotiate: %v", err)
 				return
@@ -184,7 +184,7 @@ func TestR11_FailedHandshakeEndsThePlainPhase(t *testing.T) {
 	if _, err := client.Write([]byte("STARTTLS\r\n")); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&starttls.Server{Hostname: testHost}).Negotiate(t.Context(), server, testID); err != nil {
+	if _, err := (&starttls.Server{Hostname: testHost}).Negotiate(t.Context(), server, testID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := client.Write([]byte("EHLO x\r\nMAIL FROM:<a@b>\r\n")); err != nil {
@@ -218,7 +218,7 @@ func TestR63_LastReplyIsNotLost(t *testing.T) {
 	client, server := tcpPair(t)
 	var both sync.WaitGroup
 	both.Go(func() {
-		err := (&starttls.Server{Hostname: testHost}).Negotiate(t.Context(), server, testID)
+		_, err := (&starttls.Server{Hostname: testHost}).Negotiate(t.Context(), server, testID)
 		if !errors.Is(err, starttls.ErrQuit) {
 			t.Errorf("Negotiate returned %v", err)
 		}
@@ -250,7 +250,7 @@ func TestR65_STARTTLSIsNeverFirst(t *testing.T) {
 
 func TestR66_PlainEHLO(t *testing.T) {
 	play(t, "plain_keywords_hidden.smtp")
-	const group = "EHLO x\r\nNOOP\r\nFOO\r\nRSET\r\nSTARTTLS\r\n"
+	const group = "EHLO x\r\nNOOP\r\nMAIL FROM:<a@b>\r\nRSET\r\nSTARTTLS\r\n"
 	for at := range len(group) {
 		said, _, err := negotiate(t, group[:at], group[at:])
 		want := greeting + "250-mx.example.com\r\n250 STARTTLS\r\n250 2.0.0 Ok\r\n" +
@@ -292,7 +292,7 @@ func TestShutdownWithinCommand(t *testing.T) {
 			}}
 			p.out.Write([]byte("STARTTLS\r\n"))
 			began := time.Now()
-			err := server.Negotiate(ctx, conn, testID)
+			_, err := server.Negotiate(ctx, conn, testID)
 			took := time.Since(began)
 			conn.Close()
 			p.out.Close()
@@ -310,7 +310,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		client, conn := net.Pipe()
 		defer client.Close()
 		began := time.Now()
-		err := (&starttls.Server{Hostname: testHost}).Negotiate(context.Background(), conn, testID)
+		_, err := (&starttls.Server{Hostname: testHost}).Negotiate(context.Background(), conn, testID)
 		if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took != 30*time.Second {
 			t.Errorf("Negotiate returned %v after %v", err, took)
 		}

@@ -115,11 +115,12 @@ type scene struct {
 	backend peer
 	inbox   map[string][]byte // what arrived and was not expected yet: "S:", "B<"
 
-	server   *starttls.Server
-	cancel   context.CancelFunc
-	filter   *starttls.Filter
-	messages int
-	results  map[string]*result // by the word of the directive that checks it
+	server    *starttls.Server
+	plaintext *starttls.Plaintext
+	cancel    context.CancelFunc
+	filter    *starttls.Filter
+	messages  int
+	results   map[string]*result // by the word of the directive that checks it
 }
 
 type result struct {
@@ -189,9 +190,14 @@ func (s *scene) startPlain(running *sync.WaitGroup) {
 	s.cancel = cancel
 	s.run(running, "negotiate", func() error {
 		defer cancel()
-		err := s.server.Negotiate(ctx, conn, testID)
+		var err error
+		s.plaintext, err = s.server.Negotiate(ctx, conn, testID)
 		if err == nil {
-			// The bytes behind 220 are for TLS: the test sees them as B<.
+			// The bytes behind 220 are for TLS: the test sees them as B<. So
+			// it does those of a client that goes on in plain text.
+			if s.plaintext != nil {
+				s.backend.in.Write(s.plaintext.Pending)
+			}
 			io.Copy(s.backend.in, conn)
 		}
 		conn.Close()
@@ -200,11 +206,31 @@ func (s *scene) startPlain(running *sync.WaitGroup) {
 }
 
 func (s *scene) startRelay(running *sync.WaitGroup) {
-	s.filter = starttls.NewFilter(s.client.other(), s.backend.other(), starttls.FilterConfig{
-		Hostname: testHost, ID: testID, Message: func() { s.messages++ },
+	client, backend := s.client.other(), s.backend.other()
+	start := func() {
+		s.filter = starttls.NewFilter(client, backend, starttls.FilterConfig{
+			Hostname: testHost, ID: testID, Message: func() { s.messages++ },
+			Plaintext: s.plaintext,
+		})
+		s.run(running, "commands", s.filter.CopyCommands)
+		s.run(running, "replies", s.filter.CopyReplies)
+	}
+	if s.plaintext == nil {
+		start()
+		return
+	}
+	s.run(running, "replay", func() error {
+		reply, err := s.plaintext.Replay(backend)
+		switch {
+		case err != nil:
+			return err
+		case !reply.Ready():
+			_, err := client.Write(reply.Text)
+			return err
+		}
+		start()
+		return nil
 	})
-	s.run(running, "commands", s.filter.CopyCommands)
-	s.run(running, "replies", s.filter.CopyReplies)
 }
 
 // collect takes in what arrived.
@@ -256,6 +282,18 @@ func (s *scene) configure(directive string) bool {
 		s.server.Keywords = strings.Split(argument, ",")
 	case "tls":
 		s.server.TLSAvailable = func() bool { return argument == "available" }
+	case "optional":
+		s.server.Policy = starttls.Optional
+	case "identity":
+		words := strings.Split(argument, ",")
+		s.server.Identity = func() starttls.Identity { return starttls.Identity{Hostname: words[0], Keywords: words[1:]} }
+	case "plaintext":
+		s.plaintext = &starttls.Plaintext{TLSAvailable: s.server.TLSAvailable}
+		if argument != "" {
+			s.plaintext.Hello = []byte(argument + "\r\n")
+		}
+	case "pending":
+		s.plaintext.Pending = []byte(decodeLine(s.t, argument))
 	case "max-commands":
 		s.server.MaxCommands = number
 	case "max-errors":
@@ -295,7 +333,10 @@ func (s *scene) direct(g group) {
 		check(s.filter.Owed())
 	case "messages":
 		check(s.messages)
-	case "negotiate", "commands", "replies":
+	case "hello":
+		s.nothingLeft(g.line)
+		check(strings.TrimSuffix(string(s.plaintext.Hello), "\r\n"))
+	case "negotiate", "replay", "commands", "replies":
 		r := s.results[word]
 		r.checked = true
 		switch want, known := sentinels[argument]; {
@@ -317,6 +358,7 @@ var sentinels = map[string]error{
 	"ErrHTTP": starttls.ErrHTTP, "ErrTooMuch": starttls.ErrTooMuch, "ErrTooManyErrors": starttls.ErrTooManyErrors,
 	"ErrShutdown": starttls.ErrShutdown, "ErrRefused": starttls.ErrRefused, "ErrDrained": starttls.ErrDrained,
 	"ErrTruncated": starttls.ErrTruncated, "ErrEHLOTooLong": starttls.ErrEHLOTooLong,
+	"ErrSTARTTLS": starttls.ErrSTARTTLS, "ErrHello": starttls.ErrHello,
 }
 
 // TestTranscripts plays every file, so that none is forgotten.
