@@ -2,6 +2,7 @@ package starttls
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,15 @@ func ParseEHLO(reply []byte) Identity {
 		}
 	}
 	return identity
+}
+
+// WithoutChunking is the identity for sessions with a trace header, in which
+// BDAT is not offered.
+func (i Identity) WithoutChunking() Identity {
+	i.Keywords = slices.DeleteFunc(slices.Clone(i.Keywords), func(keyword string) bool {
+		return isOneOf(keywordName(keyword), chunkKeywords)
+	})
+	return i
 }
 
 // forPlain tells whether a keyword may be offered before TLS: a client that

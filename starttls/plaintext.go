@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// ErrHello is returned, wrapped, by Replay when the backend's answer
+// ErrHello is returned, wrapped, by Replay and Probe when the backend's answer
 // to EHLO or HELO is no SMTP reply.
 var ErrHello = errors.New("backend's answer to EHLO is not an SMTP reply")
 
@@ -44,10 +44,7 @@ func (p *Plaintext) Replay(backend io.ReadWriter) (Greeting, error) {
 	if p.Hello == nil {
 		return Greeting{Code: 250}, nil
 	}
-	if _, err := backend.Write(p.Hello); err != nil {
-		return Greeting{}, err
-	}
-	reply, err := readReply(backend, maxEHLOReply, ErrHello)
+	reply, err := exchange(backend, string(p.Hello), maxEHLOReply, ErrHello)
 	if err != nil {
 		return reply, err
 	}
