@@ -184,6 +184,9 @@ func (f *Filter) followCommand(line []byte) error {
 	case "RSET":
 		c = rset
 	}
+	if f.config.Trace != nil && (c == ehlo || c == helo) {
+		f.hello = string(line[:min(len(line), maxLine)])
+	}
 	f.window.pos += len(line)
 	return f.push(c)
 }

@@ -3,7 +3,6 @@ package starttls_test
 import (
 	"errors"
 	"io"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,9 +50,7 @@ func TestDrainAtAnyMoment(t *testing.T) {
 	const session = "EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\ntext\r\n.\r\nMAIL FROM:<a@b>\r\nRSET\r\nSTARTTLS\r\nNOOP\r\n"
 	for at := range len(session) + 1 {
 		synctest.Test(t, func(t *testing.T) {
-			backend := &modelConn{model: &model{}}
-			backend.changed.L = &backend.mu
-			backend.replies.random = rand.New(rand.NewPCG(uint64(at), 1))
+			backend := newModelConn(&model{}, uint64(at))
 			client := newPeer()
 			f := starttls.NewFilter(client.other(), backend, starttls.FilterConfig{Hostname: testHost, ID: testID})
 			var both sync.WaitGroup

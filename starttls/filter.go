@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -58,6 +59,9 @@ type FilterConfig struct {
 	// Plaintext is the client of a session without TLS, as Negotiate returned
 	// it. nil means that the client is under TLS.
 	Plaintext *Plaintext
+	// Trace, unless nil, makes the filter put a Received header before each
+	// message, and take what goes with BDAT out of replies to EHLO.
+	Trace *Trace
 }
 
 // Filter relays SMTP between a client and a backend. Everything passes byte for
@@ -78,6 +82,8 @@ type FilterConfig struct {
 //     message was not accepted, and the client knows. It gets 501 with an
 //     argument, 454 where there is no certificate, and 503 and the end of the
 //     session (ErrInjection) where bytes came behind it in the same flight.
+//
+// With a [Trace] each message gets one more header.
 //
 // For that it follows commands and replies as RFC 5321, 2920 (PIPELINING),
 // 3030 (BDAT) and 4954 (AUTH) pair them. Only CRLF ends a command and only
@@ -118,6 +124,7 @@ type Filter struct {
 	data     endOfData
 	chunk    uint64 // octets of a BDAT chunk to come
 	guard    guard  // looks through the plain pipe
+	hello    string // the client's last EHLO or HELO, for a trace
 
 	// Owned by CopyReplies.
 	parser replyParser
@@ -137,6 +144,7 @@ type Filter struct {
 	chunking    bool      // the backend takes BDAT
 	transaction bool      // a MAIL command was accepted and its message is not done
 	exchange    bool      // within an AUTH exchange
+	authed      bool      // an AUTH command got 235
 	draining    bool
 	over        error // why the session was ended: nothing more passes
 	ended       bool  // one direction is done: nobody is waited for
@@ -154,7 +162,10 @@ func NewFilter(client, backend io.ReadWriter, config FilterConfig) *Filter {
 		f.commands = io.MultiReader(bytes.NewReader(p.Pending), client)
 		f.refused = inPlain
 		f.seen = ehloFilter{hidden: plainHidden, starttls: true}
-		f.chunking = p.chunking
+		f.hello, f.chunking = string(p.Hello), p.chunking && config.Trace == nil
+	}
+	if config.Trace != nil {
+		f.seen.hidden = slices.Concat(f.seen.hidden, chunkKeywords)
 	}
 	f.guard.refused = f.refused
 	f.changed.L = &f.mu

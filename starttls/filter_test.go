@@ -48,7 +48,7 @@ func TestR20_HTTP(t *testing.T) {
 			t.Errorf("Negotiate returned %v\nC: %q\nS: %q", err, request, said)
 		}
 		var out outcome
-		synctest.Test(t, func(*testing.T) { out = relay([]byte(request), strict, 0) })
+		synctest.Test(t, func(*testing.T) { out = relay([]byte(request), strict, 0, 0) })
 		if !errors.Is(out.commands, starttls.ErrRefused) || len(out.toBackend) > 0 || string(out.toClient) != "554 5.5.1 This is an SMTP server (s1)\r\n" {
 			t.Errorf("CopyCommands returned %v\nC: %q\nS: %q\nB< %q", out.commands, request, out.toClient, out.toBackend)
 		}
@@ -112,7 +112,7 @@ func TestR57_SmugglingIsNotHelped(t *testing.T) {
 		client := []byte(begin + end + after)
 		for seed := range uint64(50) {
 			var out outcome
-			synctest.Test(t, func(*testing.T) { out = relay(bytes.Clone(client), strict, seed) })
+			synctest.Test(t, func(*testing.T) { out = relay(bytes.Clone(client), strict, seed, 0) })
 			if !bytes.Equal(out.toBackend, client) {
 				t.Errorf("C: %q\nB< %q", client, out.toBackend)
 			}
@@ -136,7 +136,7 @@ func TestR60_NothingIsCompleted(t *testing.T) {
 	for n := range len(whole) {
 		cut := []byte(whole[:n])
 		var out outcome
-		synctest.Test(t, func(*testing.T) { out = relay(bytes.Clone(cut), strict, uint64(n)) })
+		synctest.Test(t, func(*testing.T) { out = relay(bytes.Clone(cut), strict, uint64(n), 0) })
 		messages := 0
 		if n >= strings.Index(whole, ".\r\n")+len(".\r\n") {
 			messages = 1

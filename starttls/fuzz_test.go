@@ -16,11 +16,12 @@ import (
 )
 
 // FuzzFilter runs any bytes of a client's, cut anywhere in both directions,
-// through a filter to backends strict and lenient, and holds what comes out
-// against the reference.
+// through a filter to backends strict and lenient, under TLS and in plain text,
+// with trace headers and without, and holds what comes out against the
+// reference.
 func FuzzFilter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, client []byte, lenient uint16, seed uint64) {
-		checkRelay(t, client, traits(lenient), seed)
+		checkRelay(t, client, traits(lenient%firstKind), seed, kind(lenient&^(firstKind-1)))
 	})
 }
 

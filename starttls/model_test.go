@@ -12,6 +12,7 @@ import (
 // that a test can compare.
 type model struct {
 	lenient traits
+	plain   bool // the client is in plain text
 	buf     []byte
 	state   string // "", "data", "auth"
 	left    int    // answers to 334 to come
@@ -131,6 +132,9 @@ func (m *model) command(line string) string {
 		return "354 go on\r\n"
 	case verb == "DATA":
 		return "503-5.5.1 no MAIL\r\n503 5.5.1 sorry\r\n"
+	case verb == "AUTH" && m.plain:
+		m.forged = append(m.forged, line)
+		return "235 2.7.0 welcome\r\n"
 	case verb == "AUTH" && strings.EqualFold(argument, "LOGIN"):
 		m.state, m.left = "auth", 2
 		return "334 VXNlcm5hbWU6\r\n"
@@ -178,7 +182,7 @@ func (m *model) keywords() string {
 	case 1:
 		lines = append(lines, "STARTTLS", "SIZE 1000", "XCLIENT NAME ADDR")
 	case 2:
-		lines = append(lines, "XFORWARD NAME", "AUTH SCRAM-SHA-256 SCRAM-SHA-256-PLUS PLAIN", "starttls")
+		lines = append(lines, "XFORWARD NAME", "AUTH SCRAM-SHA-256 SCRAM-SHA-256-PLUS PLAIN", "REQUIRETLS", "starttls", "BINARYMIME")
 	case 3:
 		lines = append(lines, "AUTH  LOGIN", "AUTH SCRAM-SHA-1-PLUS")
 	}

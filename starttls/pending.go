@@ -96,13 +96,18 @@ func (f *Filter) await(length int, c command) error {
 		return err
 	}
 	w.pos += length
-	if err := f.pass(f.lookAhead()); err != nil {
+	upTo := w.pos
+	if c == auth || f.config.Trace == nil { // which comes before the client's first line
+		upTo = f.lookAhead()
+	}
+	if err := f.pass(upTo); err != nil {
 		return err
 	}
 	code, err := f.settle()
 	switch {
 	case c == data && code == 354:
 		f.phase, f.data = inData, endOfData{}
+		err = f.trace()
 	case c == auth && code == 334:
 		f.phase = inAuth
 	default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,13 @@ type modelConn struct {
 	closed  bool
 }
 
+func newModelConn(m *model, seed uint64) *modelConn {
+	c := &modelConn{model: m}
+	c.changed.L = &c.mu
+	c.replies.random = rand.New(rand.NewPCG(seed, 1))
+	return c
+}
+
 func (c *modelConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -66,26 +74,58 @@ func (c *modelConn) Close() {
 	c.changed.Broadcast()
 }
 
+// kind is what a session is, besides its bytes. The zero value is under TLS.
+type kind uint16
+
+// firstKind is the lowest bit of a kind, clear of all traits.
+const firstKind = 1 << 12
+
+const (
+	plainText kind = firstKind << iota
+	withTrace
+	saidHELO // before, in plain text
+	saidNothing
+)
+
+// hello is what the client of a session in plain text said before.
+func (k kind) hello() []byte {
+	switch {
+	case k&saidNothing != 0:
+		return nil
+	case k&saidHELO != 0:
+		return []byte("HELO before.example\r\n")
+	}
+	return []byte("EHLO before.example\r\n")
+}
+
 type outcome struct {
 	toBackend, toClient []byte
+	unread              int // bytes of the client's
 	messages            int
 	commands, replies   error
 	forged              []string
 }
 
 // relay runs the client's bytes through a filter, to a model.
-func relay(client []byte, lenient traits, seed uint64) outcome {
-	backend := &modelConn{model: &model{lenient: lenient}}
-	backend.changed.L = &backend.mu
-	backend.replies.random = rand.New(rand.NewPCG(seed, 1))
+func relay(client []byte, lenient traits, seed uint64, k kind) outcome {
+	backend := newModelConn(&model{lenient: lenient, plain: k&plainText != 0}, seed)
 	peer := newPeer()
 	var out outcome
-	f := starttls.NewFilter(struct {
-		io.Reader
-		io.Writer
-	}{&cutter{rand.New(rand.NewPCG(seed, 2)), client}, peer.in}, backend, starttls.FilterConfig{
-		Hostname: testHost, ID: testID, Message: func() { out.messages++ },
-	})
+	config := starttls.FilterConfig{Hostname: testHost, ID: testID, Message: func() { out.messages++ }}
+	if k&withTrace != 0 {
+		config.Trace = testTrace("192.0.2.1")
+	}
+	if k&plainText != 0 {
+		n := min(len(client), int(seed%100))
+		config.Plaintext = &starttls.Plaintext{Hello: k.hello(), Pending: client[:n]}
+		client = client[n:]
+		if reply, err := config.Plaintext.Replay(backend); err != nil || !reply.Ready() {
+			panic(fmt.Sprint("Replay: ", reply, err))
+		}
+		backend.got = nil
+	}
+	source := &cutter{rand.New(rand.NewPCG(seed, 2)), client}
+	f := starttls.NewFilter(readWriter{source, peer.in}, backend, config)
 	var both sync.WaitGroup
 	both.Go(func() {
 		out.commands = f.CopyCommands()
@@ -94,44 +134,68 @@ func relay(client []byte, lenient traits, seed uint64) outcome {
 	both.Go(func() { out.replies = f.CopyReplies() })
 	both.Wait()
 	out.toBackend, out.toClient, out.forged = backend.got, peer.in.take(), backend.model.forged
+	out.unread = len(source.rest)
 	return out
 }
 
+const traceDate = "Fri, 02 Jan 2026 03:04:05 -0100\r\n"
+
+var traceHeader = regexp.MustCompile(`Received: from [^\r\n]*\r\n(?:\t[^\r\n]*\r\n)*?\t` + traceDate)
+
+// withoutTraces takes the headers out that testTrace makes, and tells where
+// they were, in what is left.
+func withoutTraces(toBackend []byte) (rest []byte, at []int) {
+	end := 0
+	for _, found := range traceHeader.FindAllIndex(toBackend, -1) {
+		rest = append(rest, toBackend[end:found[0]]...)
+		at, end = append(at, len(rest)), found[1]
+	}
+	return append(rest, toBackend[end:]...), at
+}
+
 // checkRelay holds the properties of a filter against one session.
-func checkRelay(t *testing.T, client []byte, lenient traits, seed uint64) {
+func checkRelay(t *testing.T, client []byte, lenient traits, seed uint64, k kind) {
 	t.Helper()
+	if bytes.Contains(client, []byte("Received: from ")) {
+		return // or it would have to be told from ours
+	}
 	var got outcome
-	synctest.Test(t, func(*testing.T) { got = relay(bytes.Clone(client), lenient, seed) }) // finds deadlocks
+	synctest.Test(t, func(*testing.T) { got = relay(bytes.Clone(client), lenient, seed, k) }) // finds deadlocks
+	var traces []int
+	got.toBackend, traces = withoutTraces(got.toBackend)
 	fail := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("%s\nclient, cut by %d, to a backend with traits %b:\n%s\nto the backend: %s\nto the client: %s",
-			fmt.Sprintf(format, args...), seed, lenient, lines("C:", client), lines("B<", got.toBackend), lines("S:", got.toClient))
+		t.Fatalf("%s\nclient, cut by %d, of kind %x, to a backend with traits %b:\n%s\nto the backend: %s\nto the client: %s",
+			fmt.Sprintf(format, args...), seed, k, lenient, lines("C:", client), lines("B<", got.toBackend), lines("S:", got.toClient))
 	}
 	if len(got.forged) > 0 && lenient&unasked == 0 {
 		fail("the backend got %q", got.forged)
 	}
-	if !isReduced(client, got.toBackend) {
+	if !isReduced(client, got.toBackend, k) {
 		fail("the backend got other bytes than the client sent")
 	}
 	if lenient&^exact != 0 {
 		return
 	}
-	want := &reference{model: &model{lenient: lenient}, client: client}
+	want := &reference{model: &model{lenient: lenient, plain: k&plainText != 0}, client: client, kind: k}
 	want.run()
-	wantErr, name := error(nil), "nil"
-	switch {
-	case want.refused:
-		wantErr, name = starttls.ErrRefused, "ErrRefused"
-	case want.truncated:
-		wantErr, name = starttls.ErrTruncated, "ErrTruncated"
+	wantErr := want.err()
+	if want.startTLS && errors.Is(got.commands, starttls.ErrInjection) && len(want.client) > 0 {
+		// Whether bytes came in the flight of STARTTLS depends on the reads.
+		wantErr = starttls.ErrInjection
+		want.toClient = append(bytes.TrimSuffix(want.toClient, []byte(ready)), injection...)
 	}
 	switch {
 	case !errors.Is(got.commands, wantErr):
-		fail("CopyCommands returned %v, want %s", got.commands, name)
-	case got.replies != nil && !want.refused:
+		fail("CopyCommands returned %v, want %v", got.commands, wantErr)
+	case got.replies != nil && !want.refused && wantErr != starttls.ErrInjection:
 		fail("CopyReplies returned %v", got.replies)
 	case got.messages != want.messages:
 		fail("%d messages, want %d", got.messages, want.messages)
+	case wantErr == starttls.ErrSTARTTLS && got.unread != len(want.client):
+		fail("%d bytes are left for TLS, want %d", got.unread, len(want.client))
+	case !slices.Equal(traces, want.traces):
+		fail("trace headers at %d, want %d", traces, want.traces)
 	case want.cut:
 		if !bytes.HasPrefix(want.toBackend, got.toBackend) {
 			fail("the backend got what is no part of %s", lines("B<", want.toBackend))
@@ -145,7 +209,7 @@ func checkRelay(t *testing.T, client []byte, lenient traits, seed uint64) {
 
 // isReduced tells whether got is what was sent, up to some byte, without some
 // lines that the filter refuses. A line begins anywhere: behind a chunk too.
-func isReduced(sent, got []byte) bool {
+func isReduced(sent, got []byte, k kind) bool {
 	if bytes.HasPrefix(sent, got) {
 		return true
 	}
@@ -158,7 +222,7 @@ func isReduced(sent, got []byte) bool {
 			if got[i-gap] == sent[i] && !slices.Contains(gaps[i+1], gap) {
 				gaps[i+1] = append(gaps[i+1], gap)
 			}
-			if line := trimFiller(sent[i:]); refusalOf(line[:min(64, len(line))]) != "" {
+			if line := trimFiller(sent[i:]); refusalOf(line[:min(64, len(line))], k) != "" {
 				n := bytes.IndexByte(sent[i:], '\n') + 1
 				gaps[i+n] = append(gaps[i+n], gap+n)
 			}
@@ -215,6 +279,7 @@ func TestR58_FilterIsAPipe(t *testing.T) {
 	for seed := range uint64(rounds) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		lenient := []traits{strict, strict, exact & traits(random.Uint32()), traits(random.Uint32()) & (1<<11 - 1)}[random.IntN(4)]
-		checkRelay(t, dialogue(random), lenient, seed)
+		k := []kind{0, plainText, withTrace, kind(random.Uint32()) &^ (firstKind - 1)}[random.IntN(4)]
+		checkRelay(t, dialogue(random), lenient, seed, k)
 	}
 }

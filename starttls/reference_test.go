@@ -5,12 +5,15 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 )
 
 // reference says what a session with a model must come to. It is a filter
 // without haste: it has all of the client's bytes at once, looks at them with
 // the plainest means, and has each reply before it goes on.
 type reference struct {
+	kind      kind
 	model     *model
 	client    []byte // what is left of the client's bytes
 	toBackend []byte
@@ -20,17 +23,36 @@ type reference struct {
 	bdat      bool // BDAT was seen
 	auth      bool // the next line answers a 334
 	truncated bool
-	refused   bool // the session was ended
-	cut       bool // how much of the last bytes passed depends on the reads
+	refused   bool  // the session was ended
+	cut       bool  // how much of the last bytes passed depends on the reads
+	startTLS  bool  // the client may start TLS
+	traces    []int // where a header belongs in toBackend
 }
 
 const longestLine = 16384
 
 func (r *reference) run() {
-	for len(r.client) > 0 && !r.refused {
+	if r.kind&plainText != 0 {
+		reply := filtered(string(r.model.feed(r.kind.hello())), r.kind)
+		r.chunks = strings.Contains(reply, "CHUNKING") && r.kind&saidHELO == 0
+	}
+	for len(r.client) > 0 && !r.refused && !r.startTLS {
 		r.line()
 	}
 	r.truncated = r.truncated || r.auth
+}
+
+// err is what CopyCommands must return.
+func (r *reference) err() error {
+	switch {
+	case r.startTLS:
+		return starttls.ErrSTARTTLS
+	case r.refused:
+		return starttls.ErrRefused
+	case r.truncated:
+		return starttls.ErrTruncated
+	}
+	return nil
 }
 
 // pass gives the client's next bytes to the backend, and returns the replies.
@@ -52,8 +74,15 @@ func (r *reference) line() {
 		return
 	}
 	line := r.client[:n]
-	if reply := refusalOf(line); reply != "" && !r.auth {
+	if reply := refusalOf(line, r.kind); reply != "" && !r.auth {
 		r.client = r.client[n:]
+		if r.kind&plainText != 0 && strings.HasPrefix(reply, "503") {
+			if r.startTLS = strings.EqualFold(strings.Trim(string(line), " \t\r\n"), "STARTTLS"); r.startTLS {
+				r.toClient = append(r.toClient, ready...)
+				return
+			}
+			reply = "501 5.5.4 Syntax: STARTTLS"
+		}
 		r.toClient = append(r.toClient, reply+" ("+testID+")\r\n"...)
 		r.refused = strings.HasPrefix(reply, "554")
 		return
@@ -78,13 +107,16 @@ func (r *reference) command(verb string, n int) {
 	reply := r.pass(n)
 	if !auth && (verb == "EHLO" || verb == "HELO") {
 		if verb == "EHLO" {
-			reply = filtered(reply)
+			reply = filtered(reply, r.kind)
 		}
 		r.chunks = strings.Contains(reply, "CHUNKING")
 	}
 	r.toClient = append(r.toClient, reply...)
 	r.auth = (auth || verb == "AUTH") && strings.HasPrefix(reply, "334")
 	if !auth && strings.HasPrefix(reply, "354") {
+		if r.kind&withTrace != 0 {
+			r.traces = append(r.traces, len(r.toBackend))
+		}
 		r.message()
 	}
 }
@@ -134,7 +166,7 @@ func (r *reference) message() {
 
 // pipe passes all that is left, but ends the session at a hidden command.
 func (r *reference) pipe() {
-	switch at, found := hidden(r.client, r.bdat); {
+	switch at, found := hidden(r.client, r.bdat, r.kind); {
 	case found:
 		r.refused, r.cut = true, true
 		r.pass(at)
@@ -147,8 +179,11 @@ func (r *reference) pipe() {
 
 // hidden returns where a command begins that must not pass, or where what may
 // be one begins at the end of p. With chunks a command may begin at any octet.
-func hidden(p []byte, chunks bool) (at int, found bool) {
+func hidden(p []byte, chunks bool, k kind) (at int, found bool) {
 	verbs := []string{"STARTTLS", "XCLIENT", "XCL\u0131ENT", "XFORWARD", "BDAT"}
+	if k&plainText != 0 {
+		verbs = append(verbs, "AUTH")
+	}
 	for i := range p {
 		line := p[i:]
 		starts := i == 0 || p[i-1] == '\r' || p[i-1] == '\n'
@@ -159,7 +194,7 @@ func hidden(p []byte, chunks bool) (at int, found bool) {
 		}
 		at := len(p) - len(line)
 		for _, verb := range verbs {
-			if !starts && verb[0] != 'X' {
+			if !starts && verb[0] != 'X' && verb != "AUTH" {
 				continue
 			}
 			n := len(verb)
@@ -176,6 +211,12 @@ func hidden(p []byte, chunks bool) (at int, found bool) {
 				chunks = true
 				continue
 			}
+			if verb == "AUTH" {
+				if len(trimFiller(line[n:n+1])) == 0 {
+					return at, true
+				}
+				continue
+			}
 			if verb == "STARTTLS" && line[n] == ' ' && len(line) == n+1 {
 				return at, false
 			}
@@ -187,9 +228,11 @@ func hidden(p []byte, chunks bool) (at int, found bool) {
 	return len(p), false
 }
 
-func refusalOf(line []byte) string {
+func refusalOf(line []byte, k kind) string {
 	line = trimFiller(line)
 	switch {
+	case hasVerb(line, "AUTH") && k&plainText != 0:
+		return "530 5.7.0 Must issue a STARTTLS command first"
 	case hasVerb(line, "STARTTLS"):
 		return "503 5.5.1 TLS is already active"
 	case hasVerb(line, "XCLIENT"), hasVerb(line, "XCL\u0131ENT"), hasVerb(line, "XFORWARD"):
@@ -227,7 +270,7 @@ func verbOf(line []byte) string {
 }
 
 // filtered is a reply to EHLO as the client may see it.
-func filtered(reply string) string {
+func filtered(reply string, k kind) string {
 	if !strings.HasPrefix(reply, "250") {
 		return reply
 	}
@@ -238,6 +281,10 @@ func filtered(reply string) string {
 		case i == 0:
 		case words[0] == "STARTTLS", words[0] == "XCLIENT", words[0] == "XFORWARD":
 			continue
+		case k&withTrace != 0 && (words[0] == "CHUNKING" || words[0] == "BINARYMIME"):
+			continue
+		case k&plainText != 0 && (words[0] == "AUTH" || words[0] == "REQUIRETLS"):
+			continue
 		case words[0] == "AUTH" && strings.Contains(line, "-PLUS"):
 			line = regexp.MustCompile(` \S+-PLUS`).ReplaceAllString(line, "")
 			if strings.HasSuffix(line, "AUTH") {
@@ -245,6 +292,9 @@ func filtered(reply string) string {
 			}
 		}
 		kept = append(kept, line[4:])
+	}
+	if k&plainText != 0 {
+		kept = append(kept, "STARTTLS")
 	}
 	last := len(kept) - 1
 	var all strings.Builder

@@ -170,6 +170,7 @@ func (f *Filter) complete(code int) {
 		}
 	case auth:
 		f.exchange = code == 334
+		f.authed = f.authed || code == 235
 	}
 	if code == 354 && c != data || code == 334 && c != auth {
 		f.setLost()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -117,6 +118,7 @@ type scene struct {
 
 	server    *starttls.Server
 	plaintext *starttls.Plaintext
+	trace     *starttls.Trace
 	cancel    context.CancelFunc
 	filter    *starttls.Filter
 	messages  int
@@ -210,7 +212,7 @@ func (s *scene) startRelay(running *sync.WaitGroup) {
 	start := func() {
 		s.filter = starttls.NewFilter(client, backend, starttls.FilterConfig{
 			Hostname: testHost, ID: testID, Message: func() { s.messages++ },
-			Plaintext: s.plaintext,
+			Plaintext: s.plaintext, Trace: s.trace,
 		})
 		s.run(running, "commands", s.filter.CopyCommands)
 		s.run(running, "replies", s.filter.CopyReplies)
@@ -294,6 +296,8 @@ func (s *scene) configure(directive string) bool {
 		}
 	case "pending":
 		s.plaintext.Pending = []byte(decodeLine(s.t, argument))
+	case "trace":
+		s.trace = testTrace(argument)
 	case "max-commands":
 		s.server.MaxCommands = number
 	case "max-errors":
@@ -359,6 +363,15 @@ var sentinels = map[string]error{
 	"ErrShutdown": starttls.ErrShutdown, "ErrRefused": starttls.ErrRefused, "ErrDrained": starttls.ErrDrained,
 	"ErrTruncated": starttls.ErrTruncated, "ErrEHLOTooLong": starttls.ErrEHLOTooLong,
 	"ErrSTARTTLS": starttls.ErrSTARTTLS, "ErrHello": starttls.ErrHello,
+}
+
+// testTrace has the facts of a trace header for a client's address.
+func testTrace(address string) *starttls.Trace {
+	return &starttls.Trace{
+		Client: netip.MustParseAddr(address), ServerName: "mail.example.com",
+		TLSVersion: "TLSv1.3", Cipher: "TLS_AES_128_GCM_SHA256",
+		Now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", -3600)) },
+	}
 }
 
 // TestTranscripts plays every file, so that none is forgotten.
