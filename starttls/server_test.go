@@ -304,6 +304,43 @@ func TestShutdownWithinCommand(t *testing.T) {
 	}
 }
 
+// hooked is a connection that tells of each write.
+type hooked struct {
+	net.Conn
+	wrote func(p []byte)
+}
+
+func (h hooked) Write(p []byte) (int, error) {
+	n, err := h.Conn.Write(p)
+	h.wrote(p)
+	return n, err
+}
+
+// A context that ends while the client's last command goes to a backend still
+// ends the session: the client has no reply to that command yet, and gets 421.
+func TestShutdownWithinPlaintext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var pumps sync.WaitGroup
+		p := newPeer()
+		ctx, cancel := context.WithCancel(context.Background())
+		conn := hooked{p.dial(&pumps), func(p []byte) {
+			if string(p) == "250 2.0.0 Ok\r\n" {
+				cancel()
+			}
+		}}
+		p.out.Write([]byte("NOOP\r\nMAIL FROM:<a@b>\r\n"))
+		server := &starttls.Server{Hostname: testHost, Policy: starttls.Optional}
+		plaintext, err := server.Negotiate(ctx, conn, testID)
+		conn.Close()
+		p.out.Close()
+		pumps.Wait()
+		said := string(p.in.take())
+		if !errors.Is(err, starttls.ErrShutdown) || plaintext != nil || said != greeting+"250 2.0.0 Ok\r\n421 4.3.2 mx.example.com shutting down (s1)\r\n" {
+			t.Errorf("Negotiate returned %v, %v\nS: %q", plaintext, err, said)
+		}
+	})
+}
+
 // A client that does not read costs one write timeout, not one for each reply.
 func TestClientThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
