@@ -44,21 +44,25 @@ var (
 	wholeReplies = regexp.MustCompile(`^(?:(?:[2-5][0-9][0-9]-[ -~]*\r\n)*[2-5][0-9][0-9] [ -~]*\r\n)+$`)
 	grantable    = regexp.MustCompile(`(?i)(?:^|\n)[ \t]*starttls[ \t]*\r?\n$`)
 	lastLines    = regexp.MustCompile(`(?m)^[0-9]{3} .*$`)
+	helloLine    = regexp.MustCompile(`^(?:EHLO|HELO) [^\x00-\x1f\x7f]+\r\n$`)
+	// ours are the lines that no backend may have of the plain phase.
+	ours = regexp.MustCompile(`(?i)^[ \t]*(?:(?:EHLO|HELO|NOOP|RSET|HELP|QUIT|STARTTLS|AUTH|XCLIENT|XFORWARD|GET|POST)(?:[^a-z0-9-]|$)|[^a-z \t])`)
 )
 
 // FuzzServer holds the plain phase to what is true of any client: one reply to
 // each line, in printable ASCII, and no byte read behind a STARTTLS that was
-// granted, which is the last line.
+// granted, which is the last line. Where TLS is optional, what is left for a
+// backend is all that has no reply, and begins with a line that is not ours.
 func FuzzServer(f *testing.F) {
-	f.Fuzz(func(t *testing.T, client []byte, seed uint64) {
+	f.Fuzz(func(t *testing.T, client []byte, seed uint64, policy byte) {
 		conn := &fixedConn{cutter: cutter{rand.New(rand.NewPCG(seed, 2)), bytes.Clone(client)}}
-		server := &starttls.Server{Hostname: testHost}
-		_, err := server.Negotiate(context.Background(), conn, testID)
+		server := &starttls.Server{Hostname: testHost, Policy: starttls.Policy(policy % 2)}
+		plaintext, err := server.Negotiate(context.Background(), conn, testID)
 		taken := client[:len(client)-len(conn.rest)]
 		replies := lastLines.FindAll(conn.said.Bytes(), -1)
 		fail := func(what string) {
 			t.Helper()
-			t.Fatalf("%s; Negotiate returned %v\nclient, cut by %d:%s\nserver:%s", what, err, seed,
+			t.Fatalf("%s; Negotiate returned %v with policy %v\nclient, cut by %d:%s\nserver:%s", what, err, server.Policy, seed,
 				lines("C:", client), lines("S:", conn.said.Bytes()))
 		}
 		if !wholeReplies.Match(conn.said.Bytes()) {
@@ -66,6 +70,11 @@ func FuzzServer(f *testing.F) {
 		}
 		want := 1 + bytes.Count(taken, []byte("\n")) // with the greeting
 		switch {
+		case plaintext != nil:
+			want -= bytes.Count(plaintext.Pending, []byte("\n"))
+			if fault := plaintextFault(plaintext, taken); fault != "" || server.Policy != starttls.Optional {
+				fail("it went on in plain text: " + fault)
+			}
 		case err == nil:
 			if !grantable.Match(taken) {
 				fail("TLS begins behind something else than STARTTLS")
@@ -82,11 +91,53 @@ func FuzzServer(f *testing.F) {
 		if len(replies) != want {
 			fail("not one reply to each line")
 		}
-		if bytes.Count(conn.said.Bytes(), []byte("Ready to start TLS")) > 0 && err != nil {
-			fail("220 to STARTTLS, and yet an error")
+		if bytes.Count(conn.said.Bytes(), []byte("Ready to start TLS")) > 0 && (err != nil || plaintext != nil) {
+			fail("220 to STARTTLS, and yet no TLS")
 		}
 	})
 }
+
+// plaintextFault tells what is wrong with a Plaintext, of what was read.
+func plaintextFault(p *starttls.Plaintext, taken []byte) string {
+	line, _, whole := bytes.Cut(p.Pending, []byte("\n"))
+	answered, isTail := bytes.CutSuffix(taken, p.Pending)
+	switch {
+	case !isTail || len(answered) > 0 && answered[len(answered)-1] != '\n':
+		return "what is pending is not the rest"
+	case !whole || ours.Match(bytes.TrimSuffix(line, []byte("\r"))):
+		return "it is not the backend's command that is pending"
+	case p.Hello != nil && !helloLine.Match(p.Hello):
+		return "what is to be replayed is no EHLO"
+	case p.Hello != nil && !bytes.Contains(bytes.ToUpper(answered), p.Hello[:4]):
+		return "an EHLO is to be replayed that was not said"
+	}
+	return ""
+}
+
+// FuzzProbe holds that whatever a backend says, the keywords read of it are
+// such as may be said on, one line each, and few.
+func FuzzProbe(f *testing.F) {
+	f.Fuzz(func(t *testing.T, ehlo []byte) {
+		backend, _ := script("220 mx\r\n", string(ehlo))
+		identity, err := starttls.Probe(backend, "proxy.example")
+		if err != nil && (identity.Hostname != "" || identity.Keywords != nil) {
+			t.Fatalf("%v, and yet %+v", err, identity)
+		}
+		if !offerable.MatchString(identity.Hostname) || len(identity.Keywords) > 100 {
+			t.Fatalf("%+v of %q", identity, ehlo)
+		}
+		for _, keyword := range identity.Keywords {
+			if keyword == "" || len(keyword) > 500 || !offerable.MatchString(keyword) || notOffered.MatchString(keyword) || !bytes.Contains(ehlo, []byte(keyword)) {
+				t.Fatalf("keyword %q of %q", keyword, ehlo)
+			}
+		}
+	})
+}
+
+var (
+	offerable  = regexp.MustCompile(`^[ -~\t]*$`)
+	notOffered = regexp.MustCompile(`(?i)^(?:STARTTLS|AUTH|XCLIENT|XFORWARD|REQUIRETLS)(?:[^a-z0-9_-]|$)`)
+)
 
 var wholeGreeting = regexp.MustCompile(`^(?:([2-5][0-9][0-9])-[^\n]*\n)*([2-5][0-9][0-9])(?:[ \r][^\n]*)?\n$`)
 
