@@ -7,9 +7,17 @@ import (
 )
 
 // Trace is what a Received header tells of a session, besides what the Filter
-// knows itself: the client's name as EHLO or HELO gave it, our host name, the
-// session's id and whether the client logged in. None of the texts is trusted:
-// what could end a word of the header stands in it as a question mark.
+// knows itself: the client's name as its last EHLO or HELO gave it, our host
+// name, the session's id, and the protocol (RFC 3848): ESMTPS, ESMTPSA once
+// AUTH got 235, ESMTP in plain text, SMTP after HELO. None of the texts is
+// trusted: what could end a word of the header stands in it as a question mark.
+//
+// The header comes behind the backend's 354 and before the message, which stays
+// as it was sent. A message that begins with a blank, and so with no header of
+// its own, thereby continues ours. A message in chunks gets no header, which a
+// client meets that sends BDAT although it is not offered, and neither does one
+// in a session that became a plain pipe. The header counts towards the
+// backend's limit of a message's size.
 type Trace struct {
 	Client     netip.Addr // the client's address
 	ServerName string     // that the client asked for by SNI; "" for none
