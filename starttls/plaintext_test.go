@@ -70,6 +70,39 @@ func TestR3_220IsTheLastInPlainText(t *testing.T) {
 	}
 }
 
+// What was said in plain text comes to the first backend connection, and
+// nothing of it to the second.
+func TestR5_StateInPlainTextIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var running sync.WaitGroup
+		client, plain, secure := newPeer(), newModelConn(&model{plain: true}, 1), newModelConn(&model{}, 2)
+		conn := client.dial(&running)
+		running.Go(func() {
+			defer conn.Close()
+			if err := serve(conn, plain); !errors.Is(err, starttls.ErrSTARTTLS) {
+				t.Errorf("in plain text: %v", err)
+				return
+			}
+			f := starttls.NewFilter(conn, secure, starttls.FilterConfig{Hostname: testHost, ID: testID})
+			running.Go(func() { f.CopyReplies() })
+			if err := f.CopyCommands(); err != nil {
+				t.Errorf("under TLS: %v", err)
+			}
+			secure.Close()
+		})
+		for _, segment := range []string{"EHLO attacker\r\nMAIL FROM:<a@b>\r\nSTARTTLS\r\n", "DATA\r\n"} {
+			synctest.Wait()
+			client.out.Write([]byte(segment))
+		}
+		synctest.Wait()
+		client.out.Close()
+		running.Wait()
+		if said := string(client.in.take()); string(plain.got) != "EHLO attacker\r\nMAIL FROM:<a@b>\r\n" || string(secure.got) != "DATA\r\n" || !strings.HasSuffix(said, ready+"503-5.5.1 no MAIL\r\n503 5.5.1 sorry\r\n") {
+			t.Errorf("B< %q, then %q\nS: %q", plain.got, secure.got, said)
+		}
+	})
+}
+
 func TestR7_RepliesInPlainText(t *testing.T) {
 	play(t, "plain_optional_starttls_refused.smtp")
 	play(t, "plain_unknown_command.smtp")
@@ -125,6 +158,12 @@ func TestR66_PipelinedOptional(t *testing.T) {
 			t.Errorf("cut at %d: %v\nS: %q\nB< %q", at, session.err, session.said, session.heard)
 		}
 	}
+}
+
+func TestR68_REQUIRETLSOnlyUnderTLS(t *testing.T) {
+	play(t, "relay_requiretls.smtp")
+	play(t, "plain_optional_keywords_hidden.smtp")
+	play(t, "relay_plain_ehlo_keywords.smtp")
 }
 
 func TestR72_OptionalLimits(t *testing.T) {
