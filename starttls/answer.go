@@ -8,6 +8,7 @@ import (
 // Replies that stand in several places. The session's id follows each.
 const (
 	mustStartTLS   = "530 5.7.0 Must issue a STARTTLS command first"
+	tlsActive      = "503 5.5.1 TLS is already active"
 	notImplemented = "502 5.5.1 Command not implemented"
 	startTLSSyntax = "501 5.5.4 Syntax: STARTTLS"
 	startTLSLast   = "503 5.5.1 No command may follow STARTTLS in its group"

@@ -72,7 +72,7 @@ func (g *guard) isHidden(line []byte) (found, tooShort bool) {
 	if reply == mustStartTLS {
 		return isFiller(line[len("AUTH")]), false
 	}
-	if n := len("STARTTLS"); reply == underTLS[0].reply && line[n] == ' ' {
+	if n := len("STARTTLS"); reply == tlsActive && line[n] == ' ' {
 		if len(line) == n+1 {
 			return false, true
 		}

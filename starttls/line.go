@@ -54,7 +54,7 @@ type refusals []struct {
 // underTLS: STARTTLS would start TLS within TLS. XCLIENT and XFORWARD say who
 // the client is, and a backend believes them of the proxy.
 var underTLS = refusals{
-	{[]byte("STARTTLS"), "503 5.5.1 TLS is already active"},
+	{[]byte("STARTTLS"), tlsActive},
 	{[]byte("XCLIENT"), notImplemented},
 	{[]byte("XFORWARD"), notImplemented},
 	// The dotless i becomes I in languages that change all of Unicode to

@@ -160,7 +160,7 @@ func (f *Filter) refuse(line []byte, reply string) error {
 	switch {
 	case reply == refuseHTTP:
 		reason = errHTTP
-	case f.config.Plaintext != nil && reply == underTLS[0].reply:
+	case f.config.Plaintext != nil && reply == tlsActive:
 		reply, reason = f.startTLS(line)
 	}
 	if reply != readyForTLS {

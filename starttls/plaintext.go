@@ -67,7 +67,7 @@ func (f *Filter) startTLS(line []byte) (reply string, reason error) {
 	available := f.config.Plaintext.TLSAvailable
 	w := &f.window
 	switch {
-	case !bytes.EqualFold(bytes.Trim(line, " \t\r\n"), underTLS[0].verb):
+	case !bytes.EqualFold(bytes.Trim(line, " \t\r\n"), []byte("STARTTLS")):
 		return startTLSSyntax, nil
 	case w.pos+len(line) < w.end:
 		return startTLSLast, ErrInjection
