@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -31,15 +32,21 @@ func handshake(t *testing.T, s *sni.Store, client *tls.Config) (leaf string, err
 
 func handshakeState(t *testing.T, s *sni.Store, client *tls.Config) (leaf string, state tls.ConnectionState, err error) {
 	t.Helper()
+	return connect(serverConfig(s), client)
+}
+
+// connect does one handshake in memory.
+func connect(server, client *tls.Config) (leaf string, state tls.ConnectionState, err error) {
 	near, far := net.Pipe()
 	deadline := time.Now().Add(10 * time.Second)
-	must(t, near.SetDeadline(deadline))
-	must(t, far.SetDeadline(deadline))
+	if err := errors.Join(near.SetDeadline(deadline), far.SetDeadline(deadline)); err != nil {
+		return "", state, err
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer far.Close()
-		_ = tls.Server(far, serverConfig(s)).Handshake()
+		_ = tls.Server(far, server).Handshake()
 	}()
 	defer func() { _ = near.Close(); <-done }()
 	conn := tls.Client(near, client)
@@ -72,6 +79,12 @@ func TestHandshakes(t *testing.T) {
 			if err != nil || got != want {
 				t.Errorf("%s, %q: %q, %v; want %q", tls.VersionName(version), name, got, err, want)
 			}
+		}
+	}
+	for _, name := range hostile { // R22, R23: what crypto/tls lets through, and what it refuses itself
+		got, err := handshake(t, s, &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err == nil && got != "default.example" && name != "a.example." { // its client cuts the dot off
+			t.Errorf("%.80q: got %s", name, got)
 		}
 	}
 	if _, err := handshake(t, s, &tls.Config{ServerName: "a.example", RootCAs: authority().Pool()}); err != nil {

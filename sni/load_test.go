@@ -4,17 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 )
 
@@ -124,66 +120,4 @@ func TestReload(t *testing.T) {
 		t.Error("no error without a directory")
 	}
 	get(t, s, "a.example")
-}
-
-func TestManyAtOnce(t *testing.T) {
-	const folders = 12
-	name := func(i int) string { return fmt.Sprintf("n%d.example", i) }
-	dir := tree(t, "*.example")
-	for i := range folders {
-		renew(t, dir, name(i))
-	}
-	var r record
-	s := open(t, dir, sni.Options{Default: "*.example", Rescan: 30 * time.Millisecond, Events: r.events()})
-	again := func(name string) {
-		if err := authority().WriteFolder(dir, name, devcert.Leaf{Names: []string{name}}); err != nil {
-			t.Error(err)
-		}
-	}
-	until := time.Now().Add(1500 * time.Millisecond)
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			for time.Now().Before(until) {
-				name := name(rand.IntN(folders))
-				cert, err := s.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
-				if err != nil || cert == nil || cert.Leaf.VerifyHostname(name) != nil {
-					t.Errorf("%s: %v, %v", name, cert, err)
-					return
-				}
-			}
-		})
-	}
-	all.Go(func() {
-		for time.Now().Before(until) {
-			again(name(rand.IntN(folders / 2)))
-		}
-	})
-	all.Go(func() {
-		for time.Now().Before(until) {
-			name := name(folders/2 + rand.IntN(folders/2))
-			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-				t.Error(err)
-			}
-			time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
-			again(name)
-		}
-	})
-	all.Go(func() {
-		for time.Now().Before(until) {
-			_ = s.Reload(t.Context()) // a folder may be gone or half written
-			for range s.Loaded() {
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-	})
-	all.Wait()
-	must(t, s.Reload(t.Context()))
-	for i := range folders {
-		want, err := os.ReadFile(filepath.Join(dir, name(i), "cert.pem"))
-		must(t, err)
-		eventually(t, "what is on disk is served for "+name(i), func() bool {
-			return pemOf(get(t, s, name(i))) == string(want)
-		})
-	}
 }

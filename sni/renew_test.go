@@ -33,6 +33,28 @@ func TestR29_Renewal(t *testing.T) {
 			must(t, os.RemoveAll(filepath.Join(dir, "a.example")))
 			renew(t, dir, "a.example")
 		},
+		"in place, byte by byte": func(t *testing.T, dir string) {
+			chain, key := issue(t, "a.example")
+			for name, data := range map[string][]byte{"cert.pem": chain, "key.pem": key} {
+				f, err := os.OpenFile(filepath.Join(dir, "a.example", name), os.O_WRONLY|os.O_TRUNC, 0)
+				must(t, err)
+				for len(data) > 0 {
+					n := min(len(data), 100)
+					_, err := f.Write(data[:n])
+					must(t, err)
+					data = data[n:]
+				}
+				must(t, f.Close())
+			}
+		},
+		"removed and written": func(t *testing.T, dir string) {
+			chain, key := issue(t, "a.example")
+			for name, data := range map[string][]byte{"cert.pem": chain, "key.pem": key} {
+				must(t, os.Remove(filepath.Join(dir, "a.example", name)))
+				write(t, data, dir, "a.example", name)
+			}
+		},
+		"with the old times": func(t *testing.T, dir string) { rewrite(t, dir, "a.example") },
 		"folder becomes a link": func(t *testing.T, dir string) {
 			aside := t.TempDir()
 			renew(t, aside, "a.example")
