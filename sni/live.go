@@ -22,12 +22,31 @@ type live struct {
 	queued  atomic.Bool // in used
 	again   atomic.Bool // its files changed while they were read
 	seen    *look       // of the last reading; guarded by reading
+	failed  int         // how many in a row failed; guarded by reading
 
 	stapleFailures int    // since a responder answered last; guarded by Store.publishing
 	stapleFault    string // that was told; guarded by Store.publishing
 
 	newer, older *live // in the cache, and guarded by its lock
 	cached       bool
+}
+
+// unchanged reports whether reading the files again would give what it did the
+// last time. After a failure, which may have been for want of a file descriptor
+// or of memory, it does so for no more than a minute; yet it takes its time, as
+// an encrypted key can cost a second of CPU in vain. The caller holds reading.
+func (l *live) unchanged(now time.Time) bool {
+	if l.failed > 0 && now.Sub(l.seenAt()) >= min(retryAfter<<min(l.failed, 10), time.Minute) {
+		return false
+	}
+	return l.seen.stands()
+}
+
+func (l *live) seenAt() time.Time {
+	if l.seen == nil {
+		return time.Time{}
+	}
+	return l.seen.at
 }
 
 type failure struct {

@@ -153,7 +153,7 @@ func (s *Store) load(l *live) (*Identity, error) {
 		if time.Since(f.at) < retryAfter {
 			return nil, f.err
 		}
-		if l.seen.stands() {
+		if l.unchanged(time.Now()) {
 			l.failure.Store(&failure{err: f.err, at: time.Now()})
 			return nil, f.err
 		}
@@ -171,6 +171,9 @@ func (s *Store) read(l *live) (*Identity, error) {
 	l.again.Store(false)
 	id, seen, err := s.disk.read(l.folder, s.options, l.identity.Load(), func(p places) { s.follow(l, p) })
 	l.seen = seen
+	if l.failed++; err == nil {
+		l.failed = 0
+	}
 	return s.publish(l, id, err)
 }
 

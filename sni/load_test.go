@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 )
@@ -120,4 +123,42 @@ func TestReload(t *testing.T) {
 		t.Error("no error without a directory")
 	}
 	get(t, s, "a.example")
+}
+
+// TestTransientFailure shows that a failure whose cause does not lie in the
+// files passes without a change of them, and that meanwhile the folder is read
+// less and less often.
+func TestTransientFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		dir := tree(t, "a.example", "b.example")
+		var broken atomic.Bool
+		var tries atomic.Int64
+		hook := func(path string) (*os.File, error) {
+			if strings.HasSuffix(path, "b.example/key.pem") {
+				tries.Add(1)
+				if broken.Load() {
+					return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.EMFILE}
+				}
+			}
+			return sni.OpenNow(path)
+		}
+		broken.Store(true)
+		s := openHooked(t, dir, sni.Options{Default: "a.example", Rescan: never}, sni.Hooks{Open: hook, Notifier: deaf})
+		use := func(d time.Duration) {
+			for range d / (100 * time.Millisecond) {
+				get(t, s, "b.example")
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		use(10 * time.Minute)
+		if n := tries.Load() / 2; n < 10 || n > 20 { // each reading tries twice
+			t.Errorf("read %d times in ten minutes", n)
+		}
+		broken.Store(false)
+		use(time.Minute + time.Second)
+		if got := get(t, s, "b.example").Leaf.DNSNames[0]; got != "b.example" {
+			t.Errorf("got %s", got)
+		}
+		must(t, s.Close())
+	})
 }

@@ -14,20 +14,12 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
-const (
-	// maxFile is the largest file that is read. A chain with its intermediates
-	// is a few kB; encoding/pem and crypto/x509 took quadratic time on some
-	// large input (GO-2025-4009, GO-2025-4007).
-	maxFile = 1 << 20
-	// maxNames is how many files a folder may have: certbot's archive keeps
-	// some dozens, and a folder is listed each time it changes.
-	maxNames = 4096
-)
+// maxNames is how many files a folder may have: certbot's archive keeps
+// some dozens, and a folder is listed each time it changes.
+const maxNames = 4096
 
 // reading is one reading of a folder.
 type reading struct {
@@ -279,66 +271,4 @@ func parse(passphrase []byte, files []tlsopts.File) ([]*tls.Certificate, error) 
 		return []*tls.Certificate{pair}, err
 	}
 	return tlsopts.ParsePairs(passphrase, files...)
-}
-
-func (r *reading) has(name string) bool { return slices.Contains(r.names, name) }
-
-// file returns a file's content. Another path than a name in the folder is
-// taken as seen from there.
-func (r *reading) file(name string) ([]byte, error) {
-	shown, real := filepath.Join(r.path, name), filepath.Join(r.dir, name)
-	if filepath.IsAbs(name) {
-		shown, real = name, name
-	}
-	before, err := stampOf(real)
-	r.look.add(shown, before)
-	if err != nil {
-		return nil, r.fault(name, err)
-	}
-	data, err := r.disk.readRegular(real, before)
-	if err != nil {
-		return nil, r.fault(name, err)
-	}
-	return data, nil
-}
-
-// fault is an error of a file of the folder, or of the folder itself.
-func (r *reading) fault(name string, err error) error {
-	path := filepath.Join(r.path, name)
-	if filepath.IsAbs(name) {
-		path = name
-	}
-	return &FolderError{Folder: r.folder, Path: path, Err: cause(err)}
-}
-
-func (d disk) readRegular(path string, before stamp) ([]byte, error) {
-	switch {
-	case !before.regular():
-		return nil, errors.New("not a regular file")
-	case before.size > maxFile:
-		return nil, errTooLarge
-	}
-	f, err := d.open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	// One byte more than there should be finds the end at once; a file that
-	// grew meanwhile, or was exchanged, is read to its own end.
-	content := bytes.NewBuffer(make([]byte, 0, before.size+bytes.MinRead))
-	if _, err := content.ReadFrom(io.LimitReader(f, maxFile+1)); err != nil {
-		return nil, err
-	}
-	if content.Len() > maxFile {
-		return nil, errTooLarge
-	}
-	return content.Bytes(), nil
-}
-
-var errTooLarge = fmt.Errorf("larger than %d bytes, which no chain or key is", maxFile)
-
-// openNow opens for reading without waiting: a FIFO in place of a file would
-// hang a plain open until somebody writes to it.
-func openNow(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }

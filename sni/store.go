@@ -5,11 +5,19 @@
 //	/certs/mx.example.net/      fullchain.pem  privkey.pem   (certbot)
 //	/certs/*.example.org/       tls.crt        tls.key       (Kubernetes)
 //
-// Open indexes the names of the folders. A pair is read when its name is asked
-// for the first time, kept, and replaced when its files change; a pair that is
-// half written or broken leaves the last good one in service. Store.GetCertificate
-// is all that a tls.Config needs; Store.Lookup and Store.Certificate are its two
-// halves for callers with a policy of their own for unknown names.
+// A folder may hold pairs of several key types, the chain and key in one file
+// (bundle.pem, mail.pem.rsa, mail.pem.ecdsa) or PKCS #12 (*.pfx, *.p12), and beside
+// them a passphrase, ca.pem (authorities of client certificates), ocsp.der (a
+// response to staple) and tls.yaml (for Options.FolderOptions).
+//
+// Open indexes the names of the folders, a hundred thousand in a fraction of a
+// second. What a folder holds, its Identity, is read when its name is asked for
+// the first time, kept as long as there is room, and replaced when its files
+// change; a pair that is half written or broken leaves the last good one in
+// service. Store.GetCertificate is all that a tls.Config needs; Store.Lookup and
+// Store.Serve are its two halves for callers with a policy of their own for
+// unknown names, and Identity.Config is for those whose settings depend on the
+// folder.
 //
 // Folders are called as clients ask: lower-case A-labels (RFC 5890). The
 // wildcard folders "*.example.com" and "_.example.com", which are the same,
@@ -19,8 +27,8 @@
 //
 // No path is ever made from a server name, and no file is opened for one that
 // has no folder. The package neither logs nor counts; see Events. It does not
-// obtain certificates, staple OCSP responses or handle session tickets, which
-// must be off if names are to be kept apart.
+// obtain certificates or handle session tickets, which must be off if names are
+// to be kept apart.
 //
 // A Store is safe for concurrent use.
 package sni
@@ -30,7 +38,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -39,56 +46,6 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sync/singleflight"
 )
-
-// Defaults of Options.
-const (
-	defaultRescan = time.Minute
-	defaultSurvey = 12 * time.Hour
-)
-
-// Options are the settings of a Store. The zero value is ready for use.
-type Options struct {
-	// Default names the folder served to clients that send no server name, or
-	// one that no folder is for. If it is empty, the only folder is the default
-	// as long as there is only one; otherwise there is none.
-	Default string
-
-	// Cache is how many folders are kept loaded. The least recently used, to
-	// the second, makes room and is read again when it is asked for. The
-	// default folder stays, and so does what could not be read again because
-	// its files are broken now. 0 means 4096; negative means without bound.
-	Cache int
-
-	// Rescan is how often the list of folders and the files of all that are
-	// loaded are looked at besides the notifications of the file system, which
-	// some (NFS) do not send. 0 means one minute; negative means never. The
-	// files of a folder in use are looked at once a second in any case.
-	Rescan time.Duration
-
-	// Survey is how often all folders are read in the background, loaded or
-	// not, to tell when their certificates expire and which are broken: 50 a
-	// second at most, and with a twentieth of a processor. Nothing of it is
-	// kept in memory but the dates. 0 means 12 hours; negative means never.
-	Survey time.Duration
-
-	// OCSP is whether OCSP responses are stapled. 0 means OCSPAuto.
-	OCSP OCSP
-
-	// HTTP asks OCSP responders, in the background. Nil means a client without
-	// persistent connections that goes through the proxy of the environment
-	// (HTTP_PROXY).
-	HTTP *http.Client
-
-	// FolderOptions reads a folder's own options: path and content of its
-	// tls.yaml. What it returns is Identity.Options; of it the Store itself
-	// looks at PassphraseFiler and Stapler. An error keeps the folder, or the
-	// change, out of service. It is called from several goroutines. Nil means
-	// that such a file is passed over with a warning.
-	FolderOptions func(path string, data []byte) (any, error)
-
-	// Events tells what happens.
-	Events Events
-}
 
 // Store is an open certificate directory. The caller of Open closes it.
 type Store struct {
@@ -138,21 +95,7 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func newStore(dir string, o Options) *Store {
-	if o.Rescan == 0 {
-		o.Rescan = defaultRescan
-	}
-	if o.Survey == 0 {
-		o.Survey = defaultSurvey
-	}
-	if o.Cache == 0 {
-		o.Cache = defaultCache
-	}
-	if o.OCSP == 0 {
-		o.OCSP = OCSPAuto
-	}
-	if o.HTTP == nil {
-		o.HTTP = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
-	}
+	o = o.withDefaults()
 	s := &Store{
 		disk:        newDisk(dir),
 		options:     o,

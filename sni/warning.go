@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -12,11 +11,7 @@ import (
 )
 
 func (r *reading) warn(name, format string, args ...any) {
-	path := filepath.Join(r.path, name)
-	if filepath.IsAbs(name) {
-		path = name
-	}
-	r.warnAt(path, format, args...)
+	r.warnAt(r.pathOf(name), format, args...)
 }
 
 func (r *reading) warnAt(path, format string, args ...any) {

@@ -126,7 +126,7 @@ func (s *Store) lookAt(t task) {
 	if l.identity.Load() == nil && l.failure.Load() == nil { // evicted meanwhile
 		return
 	}
-	if t.full || !l.seen.stands() {
+	if t.full || !l.unchanged(time.Now()) {
 		_, _ = s.read(l) // told by publish
 	}
 }
