@@ -79,6 +79,8 @@ type Listener struct {
 	// it once no listener has it.
 	Tickets       *tlsopts.Tickets
 	TicketContext string
+	// NoStapling leaves out the OCSP responses that Certificates has.
+	NoStapling bool
 	// KeyLog gets the secrets of every session, for Wireshark. nil is none.
 	KeyLog io.Writer
 	// Certificates answers the server names. It must stay open as long as the

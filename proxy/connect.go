@@ -112,7 +112,7 @@ func noGreeting(err error, version int) error {
 // be one of the proxy's own, which backends trust.
 func (s *session) proxyHeader() ([]byte, error) {
 	name, _ := sni.ServerName(s.state.ServerName)
-	who := s.ClientAuth.Identify(s.state)
+	who := s.hello.clientAuth.Identify(s.state)
 	return s.header.Encode(proxyheader.Facts{
 		Client:     s.client,
 		Local:      s.local,

@@ -4,54 +4,65 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
-// hello is what a session remembers of its ClientHello.
-type hello struct {
-	serverName   string               // as the client sent it
-	certificates []*tls.Certificate   // that may serve it
-	refused      bool                 // the name has no certificate, and this listener serves no other
-	failed       error                // no certificate could be loaded
-	info         *tls.ClientHelloInfo // until the handshake succeeded
+// Override is what a certificate folder wants otherwise than its listener. The
+// zero value is nothing.
+type Override struct {
+	TLS tlsopts.Options // merged over those of the listener
+	// ClientAuthMode and ClientAuthPins stand in place of the listener's where
+	// they are set. The authorities are those of the folder, if it has any.
+	ClientAuthMode tlsopts.ClientAuthMode
+	ClientAuthPins []tlsopts.Pin
 }
 
-// identities are the TLS configurations of a listener, one for all names or,
-// where sessions resume, one for each folder. All are made once and then never
+// Overrider is implemented by the sni.Identity.Options of a folder that wants
+// something otherwise.
+type Overrider interface{ Override() Override }
+
+// hello is what a session remembers of its ClientHello.
+type hello struct {
+	serverName string               // as the client sent it
+	identity   *sni.Identity        // that serves it; nil for none
+	clientAuth *tlsopts.ClientAuth  // that holds for it
+	refused    bool                 // the name has no certificate, and this listener serves no other
+	failed     error                // no certificate could be loaded
+	info       *tls.ClientHelloInfo // until the handshake succeeded
+}
+
+// identities are the TLS configurations of a listener: one for every folder, or
+// one for each that has something of its own. All are made once and then never
 // changed.
 type identities struct {
 	*Listener
-	config  *tls.Config     // to begin handshakes with
-	shared  *tlsopts.Server // for every folder, without tickets
-	folders sync.Map        // folder name → *tlsopts.Server with tickets
+	config *tls.Config     // to begin handshakes with
+	shared *tlsopts.Server // for folders with nothing of their own
 }
 
 func newIdentities(l *Listener) (*identities, error) {
 	i := &identities{Listener: l}
 	var err error
-	if i.shared, err = i.server("", nil); err != nil {
+	i.shared, err = l.TLS.Server(tlsopts.ServerConfig{
+		Certificates: func(info *tls.ClientHelloInfo) ([]*tls.Certificate, error) {
+			if id := helloOf(info).identity; id != nil {
+				return id.Valid(), nil
+			}
+			return nil, nil
+		},
+		ClientAuth: l.ClientAuth,
+		KeyLog:     l.KeyLog,
+	})
+	if err != nil {
 		return nil, err
 	}
 	i.config = i.shared.Config().Clone()
 	i.config.GetConfigForClient = i.configForClient
 	return i, nil
-}
-
-func (i *identities) server(folder string, tickets *tlsopts.Tickets) (*tlsopts.Server, error) {
-	return i.TLS.Server(tlsopts.ServerConfig{
-		Certificates: func(info *tls.ClientHelloInfo) ([]*tls.Certificate, error) {
-			return helloOf(info).certificates, nil
-		},
-		ClientAuth: i.ClientAuth,
-		Tickets:    tickets,
-		ServerName: folder,
-		Context:    i.TicketContext,
-		KeyLog:     i.KeyLog,
-	})
 }
 
 func helloOf(info *tls.ClientHelloInfo) *hello { return &info.Conn.(*clientConn).session.hello }
@@ -61,7 +72,7 @@ func helloOf(info *tls.ClientHelloInfo) *hello { return &info.Conn.(*clientConn)
 // client gets the alert unrecognized_name; an error is internal_error.
 func (i *identities) configForClient(info *tls.ClientHelloInfo) (*tls.Config, error) {
 	h := helloOf(info)
-	h.serverName, h.info = info.ServerName, info
+	h.serverName, h.info, h.clientAuth = info.ServerName, info, &i.ClientAuth
 	match := i.Certificates.Lookup(info.ServerName)
 	// Counted last: only a folder that was loaded has a series.
 	defer func() { info.Conn.(*clientConn).session.srv.metrics.SNIRequest(domain(match)) }()
@@ -69,51 +80,90 @@ func (i *identities) configForClient(info *tls.ClientHelloInfo) (*tls.Config, er
 		h.refused = true
 		return i.shared.ConfigForClient(info)
 	}
-	var folder string
-	if folder, h.failed = i.find(info, match); h.failed != nil {
+	h.identity, _, h.failed = i.Certificates.Serve(info.Context(), match)
+	switch {
+	case h.failed != nil:
 		return nil, h.failed
-	}
-	if folder == "" {
+	case h.identity == nil:
 		h.refused = true
 		return i.shared.ConfigForClient(info)
+	case !i.isOwn(h.identity):
+		return i.shared.ConfigForClient(info)
 	}
-	server, err := i.of(folder)
-	if err != nil {
-		return nil, err
-	}
-	return server.ConfigForClient(info)
+	return i.own(h, info)
 }
 
-// find loads the certificate of the first folder that has a usable one: exact,
-// wildcard, default. Without any folder it returns none.
-func (i *identities) find(info *tls.ClientHelloInfo, match sni.Match) (folder string, failed error) {
-	for ; match.Kind != sni.None; match = match.Fallback() {
-		cert, err := i.Certificates.Certificate(info.Context(), match)
-		if err == nil {
-			helloOf(info).certificates = []*tls.Certificate{cert}
-			return match.Folder, nil
-		}
-		if failed == nil {
-			failed = err
-		}
-	}
-	return "", failed
+// isOwn tells whether a folder needs configurations of its own.
+func (i *identities) isOwn(id *sni.Identity) bool {
+	return i.Tickets != nil || id.Options != nil || id.ClientCA != nil || i.NoStapling && isStapled(id)
 }
 
-// of returns the server for a folder.
-func (i *identities) of(folder string) (*tlsopts.Server, error) {
-	if i.Tickets == nil {
-		return i.shared, nil
+func isStapled(id *sni.Identity) bool {
+	return slices.ContainsFunc(id.Certificates, func(cert *tls.Certificate) bool { return len(cert.OCSPStaple) > 0 })
+}
+
+// own returns the configuration of a folder for a client. They are kept with
+// the identity, and go with it when it is renewed.
+func (i *identities) own(h *hello, info *tls.ClientHelloInfo) (*tls.Config, error) {
+	auth := i.clientAuthOf(h.identity)
+	h.clientAuth = &auth
+	var err error
+	config := h.identity.Config(i, func() *tls.Config {
+		var server *tlsopts.Server
+		if server, err = i.server(h.identity, auth); err != nil {
+			return nil
+		}
+		return server.Config()
+	})
+	if config == nil {
+		h.failed = fmt.Errorf("folder %s: the TLS options of its tls.yaml do not go with those of listener %s: %w", h.identity.Folder, i.Name, err)
+		return nil, h.failed
 	}
-	if server, ok := i.folders.Load(folder); ok {
-		return server.(*tlsopts.Server), nil
+	return config.GetConfigForClient(info)
+}
+
+func (i *identities) server(id *sni.Identity, auth tlsopts.ClientAuth) (*tlsopts.Server, error) {
+	options := i.TLS
+	if o, ok := id.Options.(Overrider); ok {
+		options = o.Override().TLS.Merge(i.TLS)
 	}
-	server, err := i.server(folder, i.Tickets)
-	if err != nil {
-		return nil, err
+	certificates := func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return id.Valid(), nil }
+	if i.NoStapling {
+		bare := make([]*tls.Certificate, len(id.Certificates))
+		for n, cert := range id.Certificates {
+			unstapled := *cert
+			unstapled.OCSPStaple = nil
+			bare[n] = &unstapled
+		}
+		certificates = func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return bare, nil }
 	}
-	kept, _ := i.folders.LoadOrStore(folder, server)
-	return kept.(*tlsopts.Server), nil
+	return options.Server(tlsopts.ServerConfig{
+		Certificates: certificates,
+		ClientAuth:   auth,
+		Tickets:      i.Tickets,
+		ServerName:   id.Folder,
+		Context:      i.TicketContext,
+		KeyLog:       i.KeyLog,
+	})
+}
+
+// clientAuthOf is the listener's client authentication with what the folder
+// has otherwise.
+func (i *identities) clientAuthOf(id *sni.Identity) tlsopts.ClientAuth {
+	auth := i.ClientAuth
+	if o, ok := id.Options.(Overrider); ok {
+		override := o.Override()
+		if override.ClientAuthMode != "" {
+			auth.Mode = override.ClientAuthMode
+		}
+		if override.ClientAuthPins != nil {
+			auth.Pins = override.ClientAuthPins
+		}
+	}
+	if id.ClientCA != nil {
+		auth.CA = id.ClientCA
+	}
+	return auth
 }
 
 // domain is the label of a match.

@@ -9,6 +9,7 @@ import (
 type Report struct {
 	Folder       string
 	Certificates []*tls.Certificate // one or more, of different key types; empty if the folder cannot be served
+	Options      any                // as Identity.Options
 	Warnings     []string           // served nevertheless, but to be mended; each begins with the path of a file
 	Err          error              // *FolderErrors, joined: what cannot be served. Certificates has what can
 }
@@ -45,5 +46,5 @@ func (d disk) check(folder string, o Options) Report {
 	if id == nil {
 		return Report{Folder: folder, Err: err}
 	}
-	return Report{Folder: folder, Certificates: id.Certificates, Warnings: id.warnings, Err: err}
+	return Report{Folder: folder, Certificates: id.Certificates, Options: id.Options, Warnings: id.warnings, Err: err}
 }

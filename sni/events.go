@@ -17,6 +17,7 @@ type Events struct {
 	Evicted func(folder string)               // left memory to make room (Options.Cache); read again when asked for
 	Removed func(folder string)               // the folder is gone, and its certificates with it
 	Failed  func(folder string, err error)    // cannot be loaded or renewed, in whole or in part; told once per text; "" is the directory
+	Mended  func(folder string)               // what Failed told last is no longer so; not told of a folder that is Removed
 	Warning func(folder string, text string)  // served, but to be mended; "" is the directory
 
 	// Expiry tells when the certificates of a folder expire, once it is known
@@ -49,6 +50,9 @@ func (v Events) orNothing() Events {
 	}
 	if v.Failed == nil {
 		v.Failed = func(string, error) {}
+	}
+	if v.Mended == nil {
+		v.Mended = func(string) {}
 	}
 	if v.Warning == nil {
 		v.Warning = func(string, string) {}

@@ -2,6 +2,7 @@ package sni
 
 import (
 	"hash/maphash"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -122,6 +123,22 @@ func (s *Store) tellExpiring() {
 	}
 }
 
+// Expiries returns when the certificates of each folder expire, as far as that
+// is known: loaded or not (see Options.Survey). The sequence is as of its use.
+func (s *Store) Expiries() iter.Seq2[string, []Expiry] {
+	return func(yield func(string, []Expiry) bool) {
+		x := s.index.Load()
+		for i := range x.len() {
+			s.publishing.Lock()
+			notAfter := x.known[i].notAfter
+			s.publishing.Unlock()
+			if all := notAfter.public(); len(all) > 0 && !yield(strings.Clone(x.folder(i)), all) {
+				return
+			}
+		}
+	}
+}
+
 // tellFailure tells each distinct failure of a folder once. With nil the next
 // one is told again. The caller holds publishing.
 func (s *Store) tellFailure(folder string, err error) {
@@ -132,7 +149,11 @@ func (s *Store) tellFailure(folder string, err error) {
 	if err != nil {
 		sum = maphash.String(failureSeed, err.Error()) | 1
 	}
-	if sum != 0 && sum != known.told {
+	switch {
+	case sum == known.told:
+	case sum == 0:
+		s.events.Mended(strings.Clone(folder))
+	default:
 		s.events.Failed(strings.Clone(folder), err)
 	}
 	known.told = sum

@@ -23,11 +23,11 @@ type Identity struct {
 	Folder string // name of the folder, from the directory and never from a client
 
 	// Certificates has one or more pairs, at most one for each key type and
-	// curve. Leaf is set, and OCSPStaple where there is one.
+	// curve, most preferred first (tlsopts.SortPairs). Leaf is set, and
+	// OCSPStaple where there is one.
 	Certificates []*tls.Certificate
 
-	ClientCAs   *x509.CertPool // authorities of ca.pem; nil without that file
-	ClientCAPEM []byte         // content of ca.pem
+	ClientCA *tlsopts.Authorities // of ca.pem, for client certificates; nil without that file
 
 	// Options is what Options.FolderOptions made of tls.yaml; nil without that
 	// file, or without that function.
@@ -61,7 +61,9 @@ func (id *Identity) Certificate(config *tls.Config, hello *tls.ClientHelloInfo) 
 // NotAfter is when the first of the certificates expires.
 func (id *Identity) NotAfter() time.Time { return time.Unix(id.first, 0).UTC() }
 
-// valid returns the pairs that have not expired, or all if all have.
+// Valid returns the pairs that have not expired, or all if all have.
+func (id *Identity) Valid() []*tls.Certificate { return id.valid(time.Now()) }
+
 func (id *Identity) valid(now time.Time) []*tls.Certificate {
 	if at := now.Unix(); at <= id.first || at > id.last {
 		return id.Certificates
@@ -157,6 +159,7 @@ func (r *reading) finish(id *Identity) {
 			r.inspect(g.path, cert)
 		}
 	}
+	tlsopts.SortPairs(id.Certificates)
 	r.staple(id)
 	id.warnings, id.carried = r.warnings, r.carried
 }

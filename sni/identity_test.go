@@ -236,10 +236,10 @@ func TestFolderOptions(t *testing.T) {
 	var r record
 	s := open(t, dir, sni.Options{Default: "b.example", Rescan: never, FolderOptions: readSettings, Events: r.events()})
 	id := identity(t, s, "a.example")
-	if got, ok := id.Options.(settings); !ok || got.text != "min_version: TLSv1.3" || id.ClientCAs == nil || string(id.ClientCAPEM) != string(authority().PEM()) {
-		t.Errorf("options %v, client CAs %v", id.Options, id.ClientCAs)
+	if got, ok := id.Options.(settings); !ok || got.text != "min_version: TLSv1.3" || id.ClientCA == nil || id.ClientCA.Len() != 1 {
+		t.Errorf("options %v, client CA %v", id.Options, id.ClientCA)
 	}
-	if plain := identity(t, s, "b.example"); plain.Options != nil || plain.ClientCAs != nil || plain.ClientCAPEM != nil {
+	if plain := identity(t, s, "b.example"); plain.Options != nil || plain.ClientCA != nil {
 		t.Errorf("a folder without options has %+v", plain)
 	}
 	// Who may connect, and how, is not to be guessed: a fault leaves the last
@@ -254,8 +254,8 @@ func TestFolderOptions(t *testing.T) {
 	}
 	must(t, os.Remove(filepath.Join(dir, "a.example", "ca.pem")))
 	eventually(t, "the new options", func() bool { return identity(t, s, "a.example").Options.(settings).text == "max_version: TLSv1.3" })
-	if now := identity(t, s, "a.example"); now.ClientCAs != nil || r.count("renewed a.example") != 1 {
-		t.Errorf("client CAs %v, events %q", now.ClientCAs, r.all())
+	if now := identity(t, s, "a.example"); now.ClientCA != nil || r.count("renewed a.example") != 1 {
+		t.Errorf("client CAs %v, events %q", now.ClientCA, r.all())
 	}
 }
 
@@ -332,7 +332,7 @@ func ExampleIdentity_Config() {
 				return nil, err // without an error: the alert unrecognized_name
 			}
 			return id.Config(submissions, func() *tls.Config {
-				c := &tls.Config{MinVersion: submissions.minVersion, SessionTicketsDisabled: true, ClientCAs: id.ClientCAs}
+				c := &tls.Config{MinVersion: submissions.minVersion, SessionTicketsDisabled: true, ClientCAs: id.ClientCA.Pool()}
 				c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return id.Certificate(c, hello), nil }
 				return c
 			}), nil

@@ -131,14 +131,19 @@ func (s *Store) loadAgain() {
 	}
 }
 
-// tellRefused reports each folder that cannot be served once.
+// tellRefused reports each folder that cannot be served once, and when it can
+// be, or is gone.
 func (s *Store) tellRefused(refused []*FolderError) {
-	told := make(map[string]bool, len(refused))
+	told := make(map[string]string, len(refused))
 	for _, err := range refused {
-		text := err.Error()
-		told[text] = true
-		if !s.told[text] {
+		told[err.Folder] = err.Error()
+		if s.told[err.Folder] != err.Error() {
 			s.tell(func() { s.events.Failed(err.Folder, err) })
+		}
+	}
+	for folder := range s.told {
+		if told[folder] == "" {
+			s.tell(func() { s.events.Mended(folder) })
 		}
 	}
 	s.told = told
@@ -151,7 +156,11 @@ func (s *Store) tellIndexing(err error) {
 		text = err.Error()
 	}
 	s.tell(func() {
-		if text != "" && text != s.lastIndexing {
+		switch {
+		case text == s.lastIndexing:
+		case text == "":
+			s.events.Mended("")
+		default:
 			s.events.Failed("", err)
 		}
 		s.lastIndexing = text

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -170,10 +169,9 @@ func (r *reading) identity() (*Identity, error) {
 		if err != nil {
 			return nil, err
 		}
-		if id.ClientCAs = x509.NewCertPool(); !id.ClientCAs.AppendCertsFromPEM(data) {
-			return nil, r.fault(clientCAFile, errors.New("no certificate in PEM in it, so that no client could be verified"))
+		if id.ClientCA, err = tlsopts.ParseAuthorities(data); err != nil {
+			return nil, r.fault(clientCAFile, err)
 		}
-		id.ClientCAPEM = data
 		r.digests = append(r.digests, sha256.Sum256(data))
 	}
 	return id, r.readPassphrase(id.Options)

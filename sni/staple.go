@@ -107,7 +107,7 @@ func withStaple(cert *tls.Certificate, st *staple) *tls.Certificate {
 // of the old one.
 func (id *Identity) withStaples(staples []*staple) *Identity {
 	next := &Identity{
-		Folder: id.Folder, ClientCAs: id.ClientCAs, ClientCAPEM: id.ClientCAPEM, Options: id.Options,
+		Folder: id.Folder, ClientCA: id.ClientCA, Options: id.Options,
 		groups: id.groups, sum: id.sum, first: id.first, last: id.last, warnings: id.warnings, carried: id.carried,
 		staples: staples,
 	}

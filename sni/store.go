@@ -71,9 +71,9 @@ type Store struct {
 	closing     sync.Once
 	background  sync.WaitGroup
 
-	indexing   sync.Mutex      // held while the folders are listed
-	told       map[string]bool // refused folders that were told; guarded by indexing
-	publishing sync.Mutex      // held while entries and index change, and for all events
+	indexing   sync.Mutex        // held while the folders are listed
+	told       map[string]string // by refused folder, what was told of it; guarded by indexing
+	publishing sync.Mutex        // held while entries and index change, and for all events
 
 	lastIndexing string // failure to list the folders that was told; guarded by publishing
 }

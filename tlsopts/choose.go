@@ -37,6 +37,12 @@ func ChooseCertificate(config *tls.Config, hello *tls.ClientHelloInfo, pairs []*
 	return chosen
 }
 
+// SortPairs puts the pairs of one name into our order of preference: ECDSA,
+// Ed25519, RSA; those of one type stay in their order.
+func SortPairs(pairs []*tls.Certificate) {
+	slices.SortStableFunc(pairs, func(a, b *tls.Certificate) int { return int(kindOf(a)) - int(kindOf(b)) })
+}
+
 // keyKind is a type of key, in our order of preference: ECDSA signs fastest
 // and is known to every client that knows TLS 1.2 but the oldest, few know
 // Ed25519, and RSA costs twenty times as much.

@@ -1,9 +1,12 @@
 package main
 
 import (
-	"crypto/x509"
+	"crypto/tls"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
@@ -16,7 +19,7 @@ import (
 // then; of one that never did, nothing is.
 type certificates struct {
 	*sni.Store
-	from    config.Certificates
+	from    directory
 	log     *slog.Logger
 	metrics *metrics.Certificates
 	proxy   *proxy.Metrics
@@ -24,36 +27,73 @@ type certificates struct {
 	mu        sync.Mutex
 	inService bool
 	untold    []func()
+	indexed   int
+	broken    map[string]string // by folder, why; "" is the directory
+}
+
+// directory is what a store is opened with; with another one it is opened anew.
+type directory struct {
+	config.Certificates
+	stapling config.Stapling
+}
+
+func directoryOf(cfg *config.Config) directory {
+	return directory{cfg.Certificates, cfg.TLS.Stapling}
+}
+
+// stapling is the word of package sni.
+func stapling(s config.Stapling) sni.OCSP {
+	switch s {
+	case config.StaplingAuto:
+		return sni.OCSPAuto
+	case config.StaplingOff:
+		return sni.OCSPOff
+	}
+	return 0 // not set
 }
 
 // openCertificates opens the directory that the configuration names.
-func openCertificates(from config.Certificates, i *instance) (*certificates, error) {
-	c := &certificates{from: from, log: i.log.Logger, metrics: i.certificateMetrics, proxy: i.proxyMetrics}
+func openCertificates(from directory, i *instance) (*certificates, error) {
+	c := &certificates{
+		from: from, log: i.log.Logger, metrics: i.certificateMetrics, proxy: i.proxyMetrics,
+		broken: make(map[string]string),
+	}
 	var err error
-	c.Store, err = sni.Open(from.Directory, sni.Options{Default: from.Default, Rescan: from.Rescan, Events: c.events()})
+	c.Store, err = sni.Open(from.Directory, sni.Options{
+		Default: from.Default, Cache: from.Cache, Rescan: from.Rescan, OCSP: stapling(from.stapling),
+		FolderOptions: readFolder, Events: c.events(),
+	})
 	return c, err
 }
 
 func (c *certificates) events() sni.Events {
 	return sni.Events{
-		Indexed: func(folders int) { c.tell(func() { c.metrics.Indexed(folders) }) },
+		Indexed: func(folders int) { c.tell(func() { c.indexed = folders }) },
 		Loaded: func(folder string, id *sni.Identity) {
-			c.tell(func() { c.serve("certificate loaded", folder, id) })
+			c.tell(func() { c.serve("certificate loaded", id) })
 		},
 		Renewed: func(folder string, id *sni.Identity) {
-			c.tell(func() { c.serve("certificate renewed", folder, id) })
+			c.tell(func() { c.serve("certificate renewed", id) })
 		},
-		Evicted: func(folder string) { c.tell(func() { c.forget(folder) }) },
+		Evicted: func(folder string) { c.tell(func() { c.proxy.RemoveDomain(folder) }) },
 		Removed: func(folder string) {
 			c.tell(func() {
-				c.forget(folder)
+				c.proxy.RemoveDomain(folder)
+				delete(c.broken, folder)
 				c.log.Info("certificate removed", "domain", folder)
 			})
 		},
 		Failed: func(folder string, err error) {
 			c.tell(func() {
+				c.broken[folder] = err.Error()
 				c.metrics.Failed()
 				c.log.Error("certificate not usable", "domain", folder, "error", err)
+			})
+		},
+		Mended: func(folder string) {
+			c.tell(func() {
+				delete(c.broken, folder)
+				c.log.Info("certificate usable again", "domain", folder)
 			})
 		},
 		Warning: func(folder, text string) {
@@ -63,6 +103,9 @@ func (c *certificates) events() sni.Events {
 			c.tell(func() {
 				c.log.Warn("certificate expires", "domain", folder, "key_type", e.KeyType, "not_after", e.NotAfter, "within_days", days)
 			})
+		},
+		Stapled: func(folder string, cert *tls.Certificate, until time.Time) {
+			c.tell(func() { c.log.Debug("OCSP response stapled", "domain", folder, "until", until) })
 		},
 	}
 }
@@ -77,19 +120,10 @@ func (c *certificates) tell(event func()) {
 	event()
 }
 
-func (c *certificates) serve(what, folder string, id *sni.Identity) {
-	var leaves []*x509.Certificate
-	for _, cert := range id.Certificates {
-		leaves = append(leaves, cert.Leaf)
-	}
-	c.metrics.Loaded(folder, leaves...)
-	c.proxy.AddDomain(folder)
-	c.log.Info(what, "domain", folder, "not_after", id.NotAfter())
-}
-
-func (c *certificates) forget(folder string) {
-	c.metrics.Removed(folder)
-	c.proxy.RemoveDomain(folder)
+func (c *certificates) serve(what string, id *sni.Identity) {
+	c.metrics.Loaded()
+	c.proxy.AddDomain(id.Folder)
+	c.log.Info(what, "domain", id.Folder, "not_after", id.NotAfter())
 }
 
 // takeOver comes into service in place of another directory, or of none. The
@@ -98,20 +132,45 @@ func (c *certificates) takeOver(old *certificates) {
 	if old != nil {
 		_ = old.Close() // ends its watches; sessions may still load from it
 		stays := make(map[string]bool)
-		for folder := range c.Loaded() {
+		for folder := range c.Store.Loaded() {
 			stays[folder] = true
 		}
-		for folder := range old.Loaded() {
+		for folder := range old.Store.Loaded() {
 			if !stays[folder] {
-				c.forget(folder)
+				c.proxy.RemoveDomain(folder)
 			}
 		}
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.inService = true
 	for _, event := range c.untold {
 		event()
 	}
 	c.untold = nil
+	c.mu.Unlock()
+	c.metrics.Follow(c.state)
+}
+
+// state is what the metrics show.
+func (c *certificates) state() metrics.CertificateState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	loaded := 0
+	for range c.Store.Loaded() {
+		loaded++
+	}
+	return metrics.CertificateState{
+		Indexed: c.indexed,
+		Loaded:  loaded,
+		Expiries: func(yield func(metrics.Expiry) bool) {
+			for folder, all := range c.Expiries() {
+				for _, e := range all {
+					if !yield(metrics.Expiry{Domain: folder, KeyType: e.KeyType, NotAfter: e.NotAfter}) {
+						return
+					}
+				}
+			}
+		},
+		Failed: slices.Values(slices.Sorted(maps.Keys(c.broken))),
+	}
 }

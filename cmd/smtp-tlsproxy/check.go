@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -50,7 +51,15 @@ type check struct {
 	config  *config.Config
 	faults  []string
 	notes   []string
-	domains []sni.Report
+	domains []domain
+}
+
+// domain is what the summary tells of a folder. The certificates themselves are
+// not kept: there may be a hundred thousand.
+type domain struct {
+	folder string
+	rows   []string
+	own    folder // what its tls.yaml says
 }
 
 func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) error {
@@ -88,7 +97,7 @@ func (c *check) fault(field any, err error) {
 
 func (c *check) certificates() {
 	from := &c.config.Certificates
-	reports, err := sni.Check(from.Directory, sni.Options{})
+	reports, err := sni.Check(from.Directory, sni.Options{OCSP: stapling(c.config.TLS.Stapling), FolderOptions: readFolder})
 	if err != nil {
 		c.fault(&from.Directory, err)
 		return
@@ -103,7 +112,7 @@ func (c *check) certificates() {
 		}
 		c.notes = append(c.notes, report.Warnings...)
 		defaultFound = defaultFound || report.Folder == from.Default
-		c.domains = append(c.domains, report)
+		c.domains = append(c.domains, c.domain(report))
 	}
 	if !defaultFound {
 		c.fault(&from.Default, fmt.Errorf("the default certificate %q is not among the folders of %s that can be served", from.Default, from.Directory))
@@ -112,6 +121,29 @@ func (c *check) certificates() {
 		c.notes = append(c.notes, c.config.FaultAt(&from.Default,
 			"no default certificate: clients without a server name, or with an unknown one, can not be served").String())
 	}
+}
+
+// domain keeps what the summary needs of a report, and checks that the folder's
+// options go with those of every listener.
+func (c *check) domain(report sni.Report) domain {
+	d := domain{folder: report.Folder}
+	for _, cert := range report.Certificates {
+		leaf := cert.Leaf
+		d.rows = append(d.rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%d", report.Folder, names(leaf), keyOf(leaf),
+			leaf.NotAfter.UTC().Format(time.DateOnly), int(time.Until(leaf.NotAfter).Hours()/24)))
+	}
+	own, ok := report.Options.(folder)
+	if !ok {
+		return d
+	}
+	d.own = own
+	for _, l := range c.config.Listeners {
+		if _, err := own.Options().Merge(l.TLS.Options()).Config(); err != nil {
+			c.faults = append(c.faults, fmt.Sprintf("%s: with listener %s: %v",
+				filepath.Join(c.config.Certificates.Directory, report.Folder, "tls.yaml"), l.Name, err))
+		}
+	}
+	return d
 }
 
 func (c *check) addresses() {
@@ -155,10 +187,8 @@ func (c *check) summary(out io.Writer) error {
 	}
 	row("\nDOMAIN\tNAMES\tKEY\tEXPIRES\tDAYS LEFT")
 	for _, d := range c.domains {
-		for _, cert := range d.Certificates {
-			leaf := cert.Leaf
-			row(fmt.Sprintf("%s\t%s\t%s\t%s\t%d", d.Folder, names(leaf), keyOf(leaf),
-				leaf.NotAfter.UTC().Format(time.DateOnly), int(time.Until(leaf.NotAfter).Hours()/24)))
+		for _, cells := range d.rows {
+			row(cells)
 		}
 	}
 	return w.Flush()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -52,23 +53,44 @@ func (c *check) tickets(l *config.Listener) {
 	}
 }
 
-// describe prints what the TLS options of each listener come to.
+// describe prints what the TLS options of each listener come to, and those of
+// the domains that have some of their own.
 func (c *check) describe(out io.Writer) error {
 	for _, l := range c.config.Listeners {
 		fmt.Fprintf(out, "\nTLS OF LISTENER %s\n", l.Name)
-		lines, err := l.TLS.Options().Describe()
-		if err != nil {
+		if err := describe(out, l.TLS.Options(), l.TLS.ClientAuth, l.TLS.Stapling); err != nil {
 			return err
 		}
-		lines = append(lines,
-			fmt.Sprintf("%-14s%s", "unknown SNI", l.TLS.UnknownSNI),
-			fmt.Sprintf("%-14s%s", "client certs", describeClientAuth(l.TLS.ClientAuth)),
-			fmt.Sprintf("%-14s%s", "resumption", describeTickets(l.TLS.SessionTickets)),
-			fmt.Sprintf("%-14s%s", "handshake", "at most "+l.TLS.HandshakeTimeout.String()),
-		)
-		fmt.Fprintln(out, strings.Join(lines, "\n"))
+		fmt.Fprintf(out, "%-14s%s\n%-14s%s\n%-14sat most %s\n", "unknown SNI", l.TLS.UnknownSNI,
+			"resumption", describeTickets(l.TLS.SessionTickets), "handshake", l.TLS.HandshakeTimeout)
+		for _, d := range c.domains {
+			if d.own.Folder == nil {
+				continue
+			}
+			auth := l.TLS.ClientAuth
+			auth.Mode = cmp.Or(d.own.ClientAuth.Mode, auth.Mode)
+			if d.own.ClientAuth.Pins != nil {
+				auth.Pins = d.own.ClientAuth.Pins
+			}
+			fmt.Fprintf(out, "\nTLS OF DOMAIN %s ON LISTENER %s\n", d.folder, l.Name)
+			if err := describe(out, d.own.Options().Merge(l.TLS.Options()), auth, cmp.Or(d.own.Stapling, l.TLS.Stapling)); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+func describe(out io.Writer, o tlsopts.Options, auth config.ClientAuth, stapling config.Stapling) error {
+	lines, err := o.Describe()
+	if err != nil {
+		return err
+	}
+	lines = append(lines,
+		fmt.Sprintf("%-14s%s", "client certs", describeClientAuth(auth)),
+		fmt.Sprintf("%-14s%s", "OCSP stapling", stapling))
+	_, err = fmt.Fprintln(out, strings.Join(lines, "\n"))
+	return err
 }
 
 func describeClientAuth(a config.ClientAuth) string {

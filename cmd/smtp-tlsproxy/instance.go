@@ -32,7 +32,8 @@ type instance struct {
 	server       *proxy.Server
 	admin        *adminServer
 	draining     atomic.Bool
-	usable       atomic.Pointer[func() bool] // whether there is a certificate to serve
+	shown        atomic.Pointer[shown]  // what is in force, for the pages of the admin address
+	refused      atomic.Pointer[string] // why the last reload was, "" or nil if it was not
 }
 
 func newInstance(log *logging) *instance {
@@ -65,8 +66,8 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if certs == nil || certs.from != cfg.Certificates {
-		if certs, err = openCertificates(cfg.Certificates, i); err != nil {
+	if certs == nil || certs.from != directoryOf(cfg) {
+		if certs, err = openCertificates(directoryOf(cfg), i); err != nil {
 			return err
 		}
 	}
@@ -97,11 +98,10 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 func (i *instance) adopt(cfg *config.Config, certs *certificates, admin *adminServer) {
 	i.log.follow(cfg.Log)
 	i.config = cfg
+	certs.ForgetConfigs() // those of listeners that are no more
 	if certs != i.certificates {
 		certs.takeOver(i.certificates)
 		i.certificates = certs
-		usable := certs.Usable
-		i.usable.Store(&usable)
 	}
 	if admin != i.admin {
 		if i.admin != nil {
@@ -111,6 +111,7 @@ func (i *instance) adopt(cfg *config.Config, certs *certificates, admin *adminSe
 		go admin.serve(i.log)
 	}
 	i.process.ConfigLoaded()
+	i.show()
 	i.tell(cfg)
 }
 
@@ -143,21 +144,24 @@ func (i *instance) reload(file string) {
 	}
 	if err != nil {
 		i.process.ConfigFailed()
+		text := err.Error()
+		i.refused.Store(&text)
 		i.log.Error("configuration refused; the one before it stays in force", "file", file, "error", err)
 		return
 	}
+	i.refused.Store(nil)
 	i.log.Info("configuration reloaded", "file", file)
 }
 
 // ready tells why no client should be sent here now, for /readyz.
 func (i *instance) ready() error {
-	usable := i.usable.Load()
+	shown := i.shown.Load()
 	switch {
 	case i.draining.Load():
 		return errors.New("shutting down")
-	case usable == nil:
+	case shown == nil:
 		return errors.New("starting")
-	case !(*usable)():
+	case !shown.certificates.Usable():
 		return errors.New("no certificate can be served")
 	}
 	return nil
@@ -194,6 +198,7 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 			Tickets:          secrets.ticketsOf(l.TLS.SessionTickets),
 			TicketContext:    l.TLS.SessionTickets.Context,
 			KeyLog:           secrets.keyLogOf(l.TLS.KeyLogFile),
+			NoStapling:       l.TLS.Stapling == config.StaplingOff,
 			Certificates:     certs.Store,
 			RejectUnknownSNI: l.TLS.UnknownSNI == config.UnknownSNIReject,
 			HandshakeTimeout: l.TLS.HandshakeTimeout,
@@ -262,7 +267,7 @@ func (i *instance) openAdmin(from config.Admin) (*adminServer, error) {
 		return nil, err
 	}
 	a.server = admin.NewServer(admin.Config{
-		Gatherer: i.registry, Ready: i.ready, Pprof: from.Pprof, Logger: i.log.Logger,
+		Gatherer: i.registry, Ready: i.ready, Status: i.status, Pprof: from.Pprof, Logger: i.log.Logger,
 	})
 	return a, nil
 }

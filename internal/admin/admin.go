@@ -33,6 +33,9 @@ type Config struct {
 	// Ready returns why the program should get no clients now, for /readyz.
 	// Nil is a program that is always ready.
 	Ready func() error
+	// Status returns what /status.json shows, as encoding/json writes it. Nil
+	// is no such page.
+	Status func() any
 	// Pprof adds /debug/pprof/.
 	Pprof bool
 	// Logger gets the faults of the pages; nil discards them. Requests are
@@ -53,6 +56,9 @@ func New(config Config) http.Handler {
 	}))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", config.readyz)
+	if config.Status != nil {
+		mux.HandleFunc("GET /status.json", config.status)
+	}
 	if config.Pprof {
 		// Index serves the named profiles too. Profiles that take long move the
 		// server's write deadline themselves.
@@ -96,6 +102,14 @@ func (c Config) readyz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(answer) // as in healthz
+}
+
+// status tells how things stand, for people and scripts.
+func (c Config) status(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	_ = out.Encode(c.Status()) // as in healthz
 }
 
 // guarded keeps browsers from guessing at types, and all from storing what is

@@ -34,6 +34,7 @@ func (s *source) checkCertificates(c *Certificates) {
 	if s.require(&c.Directory, "certificates.directory") && c.Directory == "" {
 		s.fault(&c.Directory, "certificates.directory is empty: name the folder that holds one folder per server name")
 	}
+	s.checkRange(&c.Cache, 1, 10_000_000)
 	if strings.HasPrefix(c.Default, ".") || strings.ContainsRune(c.Default, '/') {
 		s.fault(&c.Default, "%q is not the name of a folder in certificates.directory: want one without a slash that does not begin with a dot", c.Default)
 	}

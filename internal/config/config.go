@@ -47,6 +47,8 @@ type Certificates struct {
 	// Default is the folder served without SNI and for an unknown name; it may
 	// be empty.
 	Default string `yaml:"default"`
+	// Cache is how many folders are kept loaded.
+	Cache int `yaml:"cache"`
 	// Rescan is the time between two full looks at Directory.
 	Rescan time.Duration `yaml:"rescan"`
 }
@@ -62,6 +64,7 @@ type TLS struct {
 	Curves           tlsopts.Curves      `yaml:"curves"`
 	ALPN             tlsopts.ALPN        `yaml:"alpn"`
 	UnknownSNI       UnknownSNI          `yaml:"unknown_sni"`
+	Stapling         Stapling            `yaml:"ocsp_stapling"`
 	ClientAuth       ClientAuth          `yaml:"client_auth"`
 	SessionTickets   SessionTickets      `yaml:"session_tickets"`
 	HandshakeTimeout time.Duration       `yaml:"handshake_timeout"`

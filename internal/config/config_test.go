@@ -25,12 +25,13 @@ func wantMinimal() *config.Config {
 		Curves:           tlsopts.CurvesAuto,
 		ALPN:             tlsopts.ALPNStrict,
 		UnknownSNI:       config.UnknownSNIFallback,
+		Stapling:         config.StaplingAuto,
 		ClientAuth:       config.ClientAuth{Mode: tlsopts.ClientAuthNone},
 		SessionTickets:   config.SessionTickets{Rotate: 12 * time.Hour, Lifetime: 24 * time.Hour},
 		HandshakeTimeout: 30 * time.Second,
 	}
 	return &config.Config{
-		Certificates: config.Certificates{Directory: "/certs", Default: "mail.example.com", Rescan: time.Minute},
+		Certificates: config.Certificates{Directory: "/certs", Default: "mail.example.com", Cache: 4096, Rescan: time.Minute},
 		TLS:          defaultTLS,
 		Listeners: []config.Listener{
 			{Name: "submissions", Address: ":465", Mode: config.ModeImplicitTLS, Backend: "mta", TLS: defaultTLS},
@@ -123,6 +124,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Curves:           "x25519:prime256v1",
 		ALPN:             tlsopts.ALPNOff,
 		UnknownSNI:       config.UnknownSNIReject,
+		Stapling:         config.StaplingOff,
 		ClientAuth:       config.ClientAuth{Mode: tlsopts.ClientAuthRequire, CA: "testdata/good/clients.pem", Pins: pins},
 		SessionTickets: config.SessionTickets{
 			Enabled: true, SecretFile: "testdata/good/secrets", Rotate: time.Hour, Lifetime: 2 * time.Hour, Context: "mail",
@@ -133,7 +135,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	merged := legacy
 	merged.MaxVersion = tlsopts.TLS13
 	expect(t, load(t, "testdata/good/full.yaml"), &config.Config{
-		Certificates: config.Certificates{Directory: "testdata/good/certs", Default: "2026", Rescan: 90 * time.Second},
+		Certificates: config.Certificates{Directory: "testdata/good/certs", Default: "2026", Cache: 7, Rescan: 90 * time.Second},
 		TLS:          legacy,
 		Listeners: []config.Listener{
 			{
@@ -146,6 +148,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 					Curves:           tlsopts.CurvesAuto,
 					ALPN:             "smtp,lmtp",
 					UnknownSNI:       config.UnknownSNIFallback,
+					Stapling:         config.StaplingAuto,
 					ClientAuth:       config.ClientAuth{Mode: tlsopts.ClientAuthRequest, CA: "testdata/good/clients.pem", Pins: pins},
 					SessionTickets:   config.SessionTickets{SecretFile: "testdata/good/secrets", Rotate: time.Hour, Lifetime: 2 * time.Hour, Context: "mail"},
 					HandshakeTimeout: 10 * time.Second,

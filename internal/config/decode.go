@@ -14,15 +14,15 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/nearest"
 )
 
-// decode sets in cfg what data says and reports what cannot be. It returns
-// false when there is nothing to check further.
-func (s *source) decode(data []byte, cfg *Config) bool {
+// decode sets in target, a pointer to a group, what data says, and reports what
+// cannot be. It returns false when there is nothing to check further, which is
+// no fault by itself: data may be empty.
+func (s *source) decode(data []byte, target any) bool {
 	var first, second yaml.Node
 	documents := yaml.NewDecoder(bytes.NewReader(data))
 	err := documents.Decode(&first)
 	switch {
 	case errors.Is(err, io.EOF), err == nil && isNull(first.Content[0]):
-		s.report(origin{}, "the file is empty: it needs certificates, listeners and backends; config.example.yaml is one to start from")
 		return false
 	case err != nil:
 		s.reportSyntax(err)
@@ -35,7 +35,7 @@ func (s *source) decode(data []byte, cfg *Config) bool {
 	case !errors.Is(err, io.EOF):
 		s.reportSyntax(err)
 	}
-	s.decodeNode(first.Content[0], reflect.ValueOf(cfg).Elem())
+	s.decodeNode(first.Content[0], reflect.ValueOf(target).Elem())
 	return true
 }
 

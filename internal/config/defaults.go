@@ -25,10 +25,11 @@ var defaultProxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c"}
 // and config.example.yaml repeat it.
 func defaults() *Config {
 	return &Config{
-		Certificates: Certificates{Rescan: time.Minute},
+		Certificates: Certificates{Cache: 4096, Rescan: time.Minute},
 		// The options that depend on the profile are filled in by complete.
 		TLS: TLS{
 			UnknownSNI:       UnknownSNIFallback,
+			Stapling:         StaplingAuto,
 			ClientAuth:       ClientAuth{Mode: tlsopts.ClientAuthNone},
 			SessionTickets:   SessionTickets{Rotate: 12 * time.Hour, Lifetime: 24 * time.Hour},
 			HandshakeTimeout: 30 * time.Second,

@@ -70,7 +70,7 @@ func TestR88_UnknownKeyIsRefused(t *testing.T) {
 			"at the top", head + mid + rest + "process: {}\n",
 			"5:1: unknown key \"process\": the keys here are certificates, tls, listeners, backends, limits, timeouts, log, admin\n",
 		},
-		{"in a group", head + ", cache: 1" + mid + rest, "1:35: unknown key \"cache\": the keys here are directory, default, rescan\n"},
+		{"in a group", head + ", ttl: 1" + mid + rest, "1:35: unknown key \"ttl\": the keys here are directory, default, cache, rescan\n"},
 		{"deep in a list", head + mid + ", min_verison: TLSv1.2" + rest, "3:68: unknown key \"min_verison\": did you mean \"min_version\"?\n"},
 		{"without a value", head + mid + rest + "log: {colour: }\n", "5:7: unknown key \"colour\": the keys here are level, format\n"},
 	}

@@ -55,6 +55,8 @@ func Parse(file string, data []byte) (*Config, error) {
 	if s.decode(data, cfg) {
 		s.complete(cfg)
 		s.check(cfg)
+	} else if len(s.faults) == 0 {
+		s.report(origin{}, "the file is empty: it needs certificates, listeners and backends; config.example.yaml is one to start from")
 	}
 	if len(s.faults) > 0 {
 		s.faults.sort()

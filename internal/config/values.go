@@ -51,6 +51,22 @@ func (u *UnknownSNI) UnmarshalText(text []byte) error {
 	return oneOf(u, text, "a policy for unknown server names", UnknownSNIFallback, UnknownSNIReject)
 }
 
+// Stapling is whether OCSP responses are stapled.
+type Stapling string
+
+const (
+	// StaplingAuto staples where the certificate names a responder, or where
+	// ocsp.der lies beside it.
+	StaplingAuto Stapling = "auto"
+	// StaplingOff staples nothing.
+	StaplingOff Stapling = "off"
+)
+
+// UnmarshalText reads auto or off.
+func (s *Stapling) UnmarshalText(text []byte) error {
+	return oneOf(s, text, "a way to staple", StaplingAuto, StaplingOff)
+}
+
 // ClientInfo is how the backend learns who the client is.
 type ClientInfo string
 

@@ -1,61 +1,67 @@
 package metrics
 
 import (
-	"crypto/x509"
-	"sync"
+	"iter"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Certificates counts what becomes of the certificate directory. Make one with
-// [NewCertificates].
+// [NewCertificates]. What there is now it asks for at each scrape: a hundred
+// thousand domains would else hold as many series in memory all the time.
 type Certificates struct {
-	notAfter    *prometheus.GaugeVec
-	indexed     prometheus.Gauge
-	loaded      prometheus.Gauge
 	reloads     set[result]
 	lastSuccess prometheus.Gauge
+	state       atomic.Pointer[func() CertificateState]
 
-	mu       sync.Mutex
-	expiries map[string]expiry // by domain
+	notAfter, failed, indexed, loaded *prometheus.Desc
 }
 
-// expiry is, by key type, when the certificates of a domain expire.
-type expiry map[string]float64
+// CertificateState is what there is at one moment. Domains are folder names.
+type CertificateState struct {
+	Indexed, Loaded int
+	Expiries        iter.Seq[Expiry]
+	Failed          iter.Seq[string] // domains that cannot be served, or not renewed
+}
+
+// Expiry is when the certificate of a domain and key type expires.
+type Expiry struct {
+	Domain, KeyType string
+	NotAfter        time.Time
+}
 
 // NewCertificates registers the families of the certificates with reg.
 func NewCertificates(reg prometheus.Registerer) *Certificates {
 	r := registry{reg}
 	reloads := r.counters("certificate_reloads_total",
 		"Certificates taken into service, the first time included, and faults that kept some out.", "result")
-	return &Certificates{
-		notAfter: r.gauges("certificate_not_after_timestamp_seconds",
-			"When the certificate in service expires, in seconds since 1970.", "domain", "key_type"),
-		indexed: r.gauges("certificates_indexed",
-			"Folders in the certificate directory that can be served.").WithLabelValues(),
-		loaded: r.gauges("certificates_loaded",
-			"Certificates in memory.").WithLabelValues(),
+	c := &Certificates{
 		reloads: newSet(reloads, results),
 		lastSuccess: r.gauges("certificate_last_reload_success_timestamp_seconds",
 			"When certificates were last taken into service, in seconds since 1970.").WithLabelValues(),
-		expiries: make(map[string]expiry),
+		notAfter: describe("certificate_not_after_timestamp_seconds",
+			"When the certificate expires, in seconds since 1970.", "domain", "key_type"),
+		failed: describe("certificate_load_failed",
+			"1 for a folder whose certificate can not be served, or not be renewed.", "domain"),
+		indexed: describe("certificates_indexed", "Folders in the certificate directory that can be served."),
+		loaded:  describe("certificates_loaded", "Folders whose certificates are in memory."),
 	}
+	r.MustRegister(c)
+	return c
 }
 
-// Indexed sets how many folders there are.
-func (c *Certificates) Indexed(folders int) { c.indexed.Set(float64(folders)) }
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+}
 
-// Loaded counts that a domain's certificates came into service: leaves are all that it
-// now serves, and replace those it served before. Domain is the folder's name.
-func (c *Certificates) Loaded(domain string, leaves ...*x509.Certificate) {
-	now := make(expiry, len(leaves))
-	for _, leaf := range leaves {
-		kind, at := keyType(leaf), float64(leaf.NotAfter.Unix())
-		if earlier, ok := now[kind]; !ok || at < earlier {
-			now[kind] = at
-		}
-	}
-	c.replace(domain, now)
+// Follow shows from now on what state returns. It is called at each scrape, and
+// its sequences after it returned.
+func (c *Certificates) Follow(state func() CertificateState) { c.state.Store(&state) }
+
+// Loaded counts certificates that came into service.
+func (c *Certificates) Loaded() {
 	c.reloads.inc(resultSuccess)
 	c.lastSuccess.SetToCurrentTime()
 }
@@ -64,39 +70,32 @@ func (c *Certificates) Loaded(domain string, leaves ...*x509.Certificate) {
 // fault that lasts is one fault, as package sni reports it.
 func (c *Certificates) Failed() { c.reloads.inc(resultError) }
 
-// Removed deletes the series of a domain that is no longer in memory.
-func (c *Certificates) Removed(domain string) { c.replace(domain, nil) }
-
-// replace shows the new expiries before it deletes the series of key types
-// that are gone, so that no scrape finds a domain without any.
-func (c *Certificates) replace(domain string, now expiry) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for kind, at := range now {
-		c.notAfter.WithLabelValues(domain, kind).Set(at)
+// Describe is for Prometheus.
+func (c *Certificates) Describe(out chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{c.notAfter, c.failed, c.indexed, c.loaded} {
+		out <- desc
 	}
-	last := c.expiries[domain]
-	for kind := range last {
-		if _, kept := now[kind]; !kept {
-			c.notAfter.DeleteLabelValues(domain, kind)
-		}
-	}
-	c.loaded.Add(float64(len(now) - len(last)))
-	if now == nil {
-		delete(c.expiries, domain)
-		return
-	}
-	c.expiries[domain] = now
 }
 
-func keyType(leaf *x509.Certificate) string {
-	switch leaf.PublicKeyAlgorithm {
-	case x509.RSA:
-		return "rsa"
-	case x509.ECDSA:
-		return "ecdsa"
-	case x509.Ed25519:
-		return "ed25519"
+// Collect is for Prometheus.
+func (c *Certificates) Collect(out chan<- prometheus.Metric) {
+	var now CertificateState
+	if state := c.state.Load(); state != nil {
+		now = (*state)()
 	}
-	return "other"
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	gauge(c.indexed, float64(now.Indexed))
+	gauge(c.loaded, float64(now.Loaded))
+	if now.Expiries != nil {
+		for e := range now.Expiries {
+			gauge(c.notAfter, float64(e.NotAfter.Unix()), e.Domain, e.KeyType)
+		}
+	}
+	if now.Failed != nil {
+		for domain := range now.Failed {
+			gauge(c.failed, 1, domain)
+		}
+	}
 }

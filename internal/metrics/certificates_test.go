@@ -1,7 +1,7 @@
 package metrics_test
 
 import (
-	"crypto/x509"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,27 +13,35 @@ import (
 func TestCertificates(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	c := metrics.NewCertificates(reg)
-	soon, late := time.Unix(2e9, 0), time.Unix(2e9+86400, 0)
-	c.Indexed(3)
-	c.Loaded("a.example", leaf(x509.RSA, late), leaf(x509.ECDSA, soon))
-	c.Loaded("b.example", leaf(x509.Ed25519, late), leaf(x509.Ed25519, soon))
-	c.Loaded("c.example", leaf(x509.DSA, late))
+	if got := value(t, reg, "certificates_indexed"); got != 0 {
+		t.Errorf("before there is a directory: %v folders", got)
+	}
+	state := metrics.CertificateState{
+		Indexed: 3, Loaded: 2,
+		Expiries: slices.Values([]metrics.Expiry{
+			{Domain: "a.example", KeyType: "rsa", NotAfter: time.Unix(2e9, 0)},
+			{Domain: "a.example", KeyType: "ecdsa", NotAfter: time.Unix(2e9+86400, 0)},
+			{Domain: "b.example", KeyType: "ed25519", NotAfter: time.Unix(2e9, 0)},
+		}),
+		Failed: slices.Values([]string{"c.example"}),
+	}
+	c.Follow(func() metrics.CertificateState { return state })
+	c.Loaded()
+	c.Loaded()
 	c.Failed()
-	c.Loaded("a.example", leaf(x509.ECDSA, late))
-	c.Removed("c.example")
-	c.Removed("never.example")
-
 	for _, want := range []struct {
 		value  float64
 		series []string
 	}{
 		{3, []string{"certificates_indexed"}},
 		{2, []string{"certificates_loaded"}},
-		{-1, []string{"certificate_not_after_timestamp_seconds", "domain", "a.example", "key_type", "rsa"}},
+		{2e9, []string{"certificate_not_after_timestamp_seconds", "domain", "a.example", "key_type", "rsa"}},
 		{2e9 + 86400, []string{"certificate_not_after_timestamp_seconds", "domain", "a.example", "key_type", "ecdsa"}},
 		{2e9, []string{"certificate_not_after_timestamp_seconds", "domain", "b.example", "key_type", "ed25519"}},
 		{-1, []string{"certificate_not_after_timestamp_seconds", "domain", "c.example"}},
-		{4, []string{"certificate_reloads_total", "result", "success"}},
+		{1, []string{"certificate_load_failed", "domain", "c.example"}},
+		{-1, []string{"certificate_load_failed", "domain", "a.example"}},
+		{2, []string{"certificate_reloads_total", "result", "success"}},
 		{1, []string{"certificate_reloads_total", "result", "error"}},
 	} {
 		if got := value(t, reg, want.series[0], want.series[1:]...); got != want.value {
@@ -42,6 +50,10 @@ func TestCertificates(t *testing.T) {
 	}
 	if got := value(t, reg, "certificate_last_reload_success_timestamp_seconds"); got < 1.7e9 {
 		t.Errorf("last success = %v, want now", got)
+	}
+	state.Failed = nil
+	if got := value(t, reg, "certificate_load_failed", "domain", "c.example"); got != -1 {
+		t.Error("the folder that was mended still has its series")
 	}
 }
 

@@ -2,16 +2,16 @@ package metrics_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 )
 
 // closed are the labels whose every value docs/metrics.md lists.
@@ -84,8 +84,7 @@ func TestDocumentationIsTrue(t *testing.T) {
 	reg, p, c := all(t)
 	p.Listener("submission").HandshakeDone(modern, 0)
 	p.Listener("submission").HandshakeDone(tls.ConnectionState{DidResume: true}, 0)
-	c.Loaded("keys.example", leaf(x509.RSA, time.Now()), leaf(x509.ECDSA, time.Now()),
-		leaf(x509.Ed25519, time.Now()), leaf(x509.DSA, time.Now()))
+	c.Follow(func() metrics.CertificateState { return state("rsa", "ecdsa", "ed25519") })
 
 	docs := documented(t)
 	for name, is := range exported(t, reg) {

@@ -3,8 +3,8 @@ package metrics_test
 import (
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,13 +29,23 @@ func all(t *testing.T) (*prometheus.Registry, *metrics.Proxy, *metrics.Certifica
 	mta := p.Backend("mta")
 	p.Listener("submission", mta)
 	c := metrics.NewCertificates(reg)
-	c.Loaded("mail.example.com", leaf(x509.ECDSA, time.Unix(2e9, 0)))
+	c.Follow(func() metrics.CertificateState { return state("ecdsa") })
 	metrics.NewProcess(reg, metrics.Build{Version: "1.2.3", Revision: "0123abc"})
 	return reg, p, c
 }
 
-func leaf(key x509.PublicKeyAlgorithm, notAfter time.Time) *x509.Certificate {
-	return &x509.Certificate{PublicKeyAlgorithm: key, NotAfter: notAfter}
+// state is a directory with a certificate of each key type, and a broken one.
+func state(keyTypes ...string) metrics.CertificateState {
+	return metrics.CertificateState{
+		Indexed: 2, Loaded: 1, Failed: slices.Values([]string{"broken.example"}),
+		Expiries: func(yield func(metrics.Expiry) bool) {
+			for _, kind := range keyTypes {
+				if !yield(metrics.Expiry{Domain: "mail.example.com", KeyType: kind, NotAfter: time.Unix(2e9, 0)}) {
+					return
+				}
+			}
+		},
+	}
 }
 
 // value is the value of the one series that has the labels, given as pairs.
