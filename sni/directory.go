@@ -121,7 +121,11 @@ func checkFolderName(folder string) error {
 	}
 	for i := range len(folder) {
 		if folder[i] >= 0x80 {
-			return errors.New("not an A-label; clients ask for internationalised names in the xn-- form (RFC 5890 section 2.3.2.1): rename the folder to that")
+			mend := "rename the folder to that"
+			if ascii := aLabels(folder); ascii != "" {
+				mend = fmt.Sprintf("rename the folder to %q", ascii)
+			}
+			return errors.New("not an A-label; clients ask for internationalised names in the xn-- form (RFC 5890 section 2.3.2.1): " + mend)
 		}
 	}
 	switch lower, ok := ServerName(name); {

@@ -54,6 +54,9 @@ var RefreshAt = refreshAt
 // MaxWatched is how many folders are watched.
 const MaxWatched = maxWatched
 
+// ALabels is what a folder with U-labels should be called.
+var ALabels = aLabels
+
 // CheckFolderName is what a folder is indexed by.
 var CheckFolderName = checkFolderName
 

@@ -119,7 +119,9 @@ const noDefault = "there is no default certificate: clients without a server nam
 func (s *Store) loadAgain() {
 	x := s.index.Load()
 	if x.fallback >= 0 {
-		_, _ = s.load(s.alive(x.folder(x.fallback))) // told by publish
+		if l := s.alive(x.folder(x.fallback)); l.identity.Load() == nil {
+			_, _ = s.load(l) // told by publish
+		}
 	}
 	for i := 0; i < x.len() && !s.Usable(); i++ {
 		select {

@@ -114,20 +114,22 @@ func TestR22_NoPathFromServerName(t *testing.T) {
 
 func TestR25_FolderNames(t *testing.T) {
 	refused := map[string]string{
-		"Mail.Example.COM":    `rename the folder to "mail.example.com"`,
-		"*.Example.org":       `rename the folder to "*.example.org"`,
-		"müller.example":      "not an A-label",
-		"192.0.2.1":           "not a server name",
-		"a b.example":         "not a server name",
-		"a.*.example":         "not a server name",
-		"*.*.example":         "not a server name",
-		"trailing.example.":   "not a server name",
-		"_.twin.example":      `"*.twin.example" is the same wildcard`,
-		"-.example":           "not a server name",
-		"*.":                  "not a server name",
-		"new\nline.example":   "not a server name",
-		"a.example..":         "not a server name",
-		"UPPER-ü.example.com": "not an A-label",
+		"Mail.Example.COM":     `rename the folder to "mail.example.com"`,
+		"*.Example.org":        `rename the folder to "*.example.org"`,
+		"müller.example":       `rename the folder to "xn--mller-kva.example"`,
+		"*.bücher.example":     `rename the folder to "*.xn--bcher-kva.example"`,
+		"mu\u0308ller.example": "not an A-label", // decomposed
+		"192.0.2.1":            "not a server name",
+		"a b.example":          "not a server name",
+		"a.*.example":          "not a server name",
+		"*.*.example":          "not a server name",
+		"trailing.example.":    "not a server name",
+		"_.twin.example":       `"*.twin.example" is the same wildcard`,
+		"-.example":            "not a server name",
+		"*.":                   "not a server name",
+		"new\nline.example":    "not a server name",
+		"a.example..":          "not a server name",
+		"UPPER-ü.example.com":  "not an A-label",
 	}
 	dir := tree(t, "ok.example", "*.twin.example")
 	for folder := range refused {

@@ -51,6 +51,31 @@ func TestR23_ServerName(t *testing.T) {
 	}
 }
 
+// TestALabels has the Unicode names of RFC 3492 section 7.1 that are labels,
+// and some of the kind that is met.
+func TestALabels(t *testing.T) {
+	tests := map[string]string{
+		"müller.example":   "xn--mller-kva.example",
+		"MÜLLER.example":   "xn--mller-kva.example",
+		"straße.example":   "xn--strae-oqa.example",
+		"пример.испытание": "xn--e1afmkfd.xn--80akhbyknj4f",
+		"例え.テスト":           "xn--r8jz45g.xn--zckzah",
+		"他们为什么不说中文":        "xn--ihqwcrb4cv8a8dqg056pqjye",
+		"почемужеонинеговорятпорусски": "xn--b1abfaaepdrnnbgefbadotcwatmq2g4l",
+		"3年b組金八先生":             "xn--3b-ww4c5e180e575a65lsy2b",
+		"*.bücher.example":     "*.xn--bcher-kva.example",
+		"a.example":            "a.example",
+		"mu\u0308ller.example": "",
+		"☃.example":            "",
+		"\xff.example":         "",
+	}
+	for name, want := range tests {
+		if got := sni.ALabels(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func FuzzServerName(f *testing.F) {
 	for _, raw := range append(slices.Clone(hostile[:len(hostile)-2]), "a.example", "MAIL.Example.COM", "_.example.com") {
 		f.Add(raw)
