@@ -61,8 +61,10 @@ type setup struct {
 	maxHeader    int    // the default
 	tls          string // keys of the tls block, in flow style
 	timeouts     string // further keys of the timeouts block, likewise
+	pairs        []pair // further listeners
 	rescan       string // 1m
 	logFormat    string // json
+	logLevel     string // info
 	environment  []string
 }
 
@@ -77,12 +79,13 @@ func (s setup) complete(t testing.TB) setup {
 	defaults := []struct {
 		field *string
 		value string
-	}{{&s.clientInfo, "proxy-v2"}, {&s.hostname, "mail.a.example"}, {&s.drain, "10s"}, {&s.rescan, "1m"}, {&s.logFormat, "json"}}
+	}{{&s.clientInfo, "proxy-v2"}, {&s.hostname, "mail.a.example"}, {&s.drain, "10s"}, {&s.rescan, "1m"}, {&s.logFormat, "json"}, {&s.logLevel, "info"}}
 	for _, d := range defaults {
 		if *d.field == "" {
 			*d.field = d.value
 		}
 	}
+	s.pairs = completePairs(t, s.pairs)
 	return s
 }
 
@@ -97,13 +100,13 @@ tls: {%s}
 listeners:
   - {name: submissions, address: %q, mode: implicit, backend: mta}
   - {name: submission, address: %q, mode: starttls, starttls: required, backend: mta, hostname: %s}
-backends:
+%sbackends:
   mta: {addresses: [%q], %s}
 admin: {address: %q}
 timeouts: {drain: %s, %s}
-log: {level: info, format: %s}
-`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, s.backend, header,
-		s.admin, s.drain, s.timeouts, s.logFormat)
+log: {level: %s, format: %s}
+`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, yamlOfPairs(s.pairs), s.backend,
+		header, s.admin, s.drain, s.timeouts, s.logLevel, s.logFormat)
 }
 
 // proxy is the program under test, serving.
@@ -240,14 +243,15 @@ func (p *proxy) waitSession(t testing.TB, client string) sessionLine {
 // ports are the two listeners, as tests go through them.
 func (p *proxy) ports() []port {
 	return []port{
-		{name: "465", address: p.submissions, swaksTLS: "--tls-on-connect"},
-		{name: "587", address: p.submission, swaksTLS: "--tls", openssl: []string{"-starttls", "smtp"}},
+		{name: "465", listener: "submissions", address: p.submissions, swaksTLS: "--tls-on-connect"},
+		{name: "587", listener: "submission", address: p.submission, swaksTLS: "--tls", openssl: []string{"-starttls", "smtp"}},
 	}
 }
 
 // port is a listener, and how the clients are told to use it.
 type port struct {
-	name     string
+	name     string // 465 or 587: how it begins
+	listener string
 	address  string
 	swaksTLS string
 	openssl  []string

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,11 +43,18 @@ func (r result) requireOutput(t testing.TB, fragments ...string) {
 // runProgram runs a program to its end, with nothing on standard input.
 func runProgram(t testing.TB, program string, arguments ...string) result {
 	t.Helper()
+	return runFed(t, nil, program, arguments...)
+}
+
+// runFed runs a program to its end, with that on standard input.
+func runFed(t testing.TB, input io.Reader, program string, arguments ...string) result {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	command := exec.CommandContext(ctx, program, arguments...)
 	command.Env = append(os.Environ(), "LC_ALL=C", "HOME="+t.TempDir()) // no settings of the user's
 	command.WaitDelay = time.Second
+	command.Stdin = input
 	output, err := command.CombinedOutput()
 	shown := strings.Join(append([]string{filepath.Base(program)}, arguments...), " ")
 	var failed *exec.ExitError
