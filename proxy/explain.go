@@ -26,7 +26,7 @@ func (s *session) explainHandshake(failed error) {
 		slog.String("why", s.why(failed)),
 		slog.String("client_versions", list(info.SupportedVersions, versionName)),
 		slog.String("client_ciphers", list(info.CipherSuites, tlsopts.CipherSuiteName)),
-		slog.String("client_groups", list(info.SupportedCurves, tls.CurveID.String)),
+		slog.String("client_groups", list(info.SupportedCurves, tlsopts.CurveName)),
 		slog.String("client_signatures", list(info.SignatureSchemes, tls.SignatureScheme.String)),
 		slog.String("client_alpn", escape.Field(strings.Join(info.SupportedProtos, " "))),
 	)
@@ -57,10 +57,12 @@ func (s *session) why(failed error) string {
 		suites := slices.ContainsFunc(info.CipherSuites, func(id uint16) bool { return slices.Contains(ours.CipherSuites, id) })
 		groups := slices.ContainsFunc(info.SupportedCurves, func(id tls.CurveID) bool { return slices.Contains(ours.CurvePreferences, id) })
 		switch {
+		case strings.Contains(failed.Error(), textNoSignature):
+			return "no signature algorithm that fits the certificate's key: the client takes " + list(info.SignatureSchemes, tls.SignatureScheme.String)
 		case !suites && !slices.Contains(info.SupportedVersions, tls.VersionTLS13):
 			return "no shared cipher suite: we accept " + list(ours.CipherSuites, tlsopts.CipherSuiteName)
 		case !groups:
-			return "no shared group: we accept " + list(ours.CurvePreferences, tls.CurveID.String)
+			return "no shared group: we accept " + list(ours.CurvePreferences, tlsopts.CurveName)
 		}
 		return "no shared cipher suite that fits the certificate's key, or no signature algorithm of it: the client takes " +
 			list(info.SignatureSchemes, tls.SignatureScheme.String)

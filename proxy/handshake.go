@@ -46,6 +46,10 @@ func (s *session) handshake() *ending {
 	return &ending{metrics.SessionHandshakeFailed, fmt.Errorf("TLS handshake: %w", s.hello.explain(err))}
 }
 
+// textNoSignature is what crypto/tls says of a client that takes no signature
+// that our key makes; before TLS 1.3 mostly no suite fits either.
+const textNoSignature = "peer doesn't support any of the certificate's signature algorithms"
+
 // failureTexts are the messages of crypto/tls that have no type. A test holds
 // them against real handshakes, so that a new Go can not change them unseen.
 var failureTexts = []struct {
@@ -55,6 +59,7 @@ var failureTexts = []struct {
 	{"client offered only unsupported versions", metrics.HandshakeNoSharedVersion},
 	{"no cipher suite supported by both", metrics.HandshakeNoSharedCipher},
 	{"no key exchanges supported by both", metrics.HandshakeNoSharedCipher},
+	{textNoSignature, metrics.HandshakeNoSharedCipher},
 	{"client requested unsupported application protocols", metrics.HandshakeALPN},
 	{"client didn't provide a certificate", metrics.HandshakeClientCertRequired},
 	{"client certificate", metrics.HandshakeClientCertBad},

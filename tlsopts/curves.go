@@ -59,6 +59,15 @@ var absentCurves = set(
 	"mlkem512", "mlkem768", "mlkem1024", "x448mlkem1024", "x25519kyber768draft00",
 )
 
+// CurveName gives the name of a group as Curves spells it, or what crypto/tls
+// calls one that it has not.
+func CurveName(id tls.CurveID) string {
+	if name, known := curveNames[id]; known {
+		return name
+	}
+	return id.String()
+}
+
 // CurvesOf makes Curves of a list of names.
 func CurvesOf(names ...string) (Curves, error) {
 	if len(names) == 0 {

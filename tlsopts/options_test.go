@@ -238,3 +238,13 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+func TestCurveName(t *testing.T) {
+	for id, want := range map[tls.CurveID]string{
+		tls.X25519MLKEM768: "X25519MLKEM768", tls.X25519: "X25519", tls.CurveP256: "P-256", tls.CurveP521: "P-521", 30: "CurveID(30)",
+	} {
+		if got := tlsopts.CurveName(id); got != want {
+			t.Errorf("%d is %q, want %q", id, got, want)
+		}
+	}
+}

@@ -13,7 +13,7 @@ const (
 	HandshakePlaintext       HandshakeFailure = "plaintext_on_tls_port" // SMTP, or no TLS record at all
 	HandshakeHTTP            HandshakeFailure = "http_on_tls_port"      // an HTTP request
 	HandshakeNoSharedVersion HandshakeFailure = "no_shared_version"
-	HandshakeNoSharedCipher  HandshakeFailure = "no_shared_cipher" // no cipher suite or no group
+	HandshakeNoSharedCipher  HandshakeFailure = "no_shared_cipher" // no cipher suite, group or signature algorithm
 	HandshakeUnknownSNI      HandshakeFailure = "unknown_sni"      // refused by tls.unknown_sni: reject
 	HandshakeNoCertificate   HandshakeFailure = "no_certificate"   // none that can be served
 	HandshakeALPN            HandshakeFailure = "alpn"             // only foreign protocol names
