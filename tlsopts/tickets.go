@@ -53,9 +53,10 @@ type TicketOptions struct {
 	// negative is never, but for Reload.
 	Poll time.Duration
 
-	// Changed is told, from a goroutine of its own, how many secrets there are
-	// now that SecretFile changed. Failed is told why it cannot be used, once
-	// for each text; what was read last stays in use. Either may be nil.
+	// Changed is told how many secrets there are now that SecretFile changed.
+	// Failed is told why it cannot be used, once for each text; what was read
+	// last stays in use. Both are called from a goroutine of their own, Changed
+	// also from that of Reload. Either may be nil.
 	Changed func(secrets int)
 	Failed  func(err error)
 
@@ -108,7 +109,7 @@ func OpenTickets(o TicketOptions) (*Tickets, error) {
 		t.secrets.Store(&secretSet{secrets: [][]byte{secret}})
 		return t, nil
 	}
-	if err := t.Reload(); err != nil {
+	if _, err := t.reload(); err != nil {
 		return nil, err
 	}
 	if poll := o.Poll; poll >= 0 {
@@ -122,7 +123,10 @@ func OpenTickets(o TicketOptions) (*Tickets, error) {
 
 // Reload reads SecretFile now. With an error what was read last stays in use.
 func (t *Tickets) Reload() error {
-	_, err := t.reload()
+	changed, err := t.reload()
+	if changed && t.options.Changed != nil {
+		t.options.Changed(len(t.secrets.Load().secrets))
+	}
 	return err
 }
 
@@ -144,12 +148,9 @@ func (t *Tickets) watch(poll time.Duration) {
 			return
 		case <-ticker.C:
 		}
-		changed, err := t.reload()
+		err := t.Reload()
 		if err == nil {
 			told = ""
-			if changed && t.options.Changed != nil {
-				t.options.Changed(len(t.secrets.Load().secrets))
-			}
 			continue
 		}
 		if text := err.Error(); text != told {

@@ -42,7 +42,7 @@ func (s *secrets) openTickets(t config.SessionTickets, before *secrets, log *log
 	}
 	if before != nil && before.tickets[k] != nil {
 		s.tickets[k] = before.tickets[k]
-		return nil
+		return s.tickets[k].Reload() // who asks for a reload does not want to wait for the watch
 	}
 	opened, err := tlsopts.OpenTickets(tlsopts.TicketOptions{
 		SecretFile: t.SecretFile, Rotate: t.Rotate, Lifetime: t.Lifetime,
