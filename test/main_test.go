@@ -86,6 +86,8 @@ var programs = map[string]func() bool{
 	"root":     func() bool { return os.Geteuid() == 0 },
 	"swaks":    onPath("swaks"),
 	"openssl":  onPath("openssl"),
+	"sslscan":  onPath("sslscan"),
+	"testssl":  onPath("testssl"),
 	"ip":       onPath("ip"),
 	"postfix":  func() bool { return onPath("postconf")() && isFile(postfixMaster()) },
 	"exim":     func() bool { return isFile(eximBinary()) },
@@ -152,9 +154,9 @@ func inNamespace(t *testing.T, addresses ...string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=2m")
+	command := exec.CommandContext(ctx, self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=5m")
 	command.Env = append(os.Environ(), namespaceVariable+"="+t.Name(), binaryVariable+"="+builtBinary(t))
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
 	output, err := command.CombinedOutput()

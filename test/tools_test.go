@@ -51,6 +51,12 @@ func runFed(t testing.TB, input io.Reader, program string, arguments ...string) 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
+	return runUntil(ctx, t, input, program, arguments...)
+}
+
+// runUntil runs a program to its end, which has to come before that of ctx.
+func runUntil(ctx context.Context, t testing.TB, input io.Reader, program string, arguments ...string) result {
+	t.Helper()
 	command := exec.CommandContext(ctx, program, arguments...)
 	command.Env = append(os.Environ(), "LC_ALL=C", "HOME="+t.TempDir()) // no settings of the user's
 	command.WaitDelay = time.Second
