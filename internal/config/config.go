@@ -32,8 +32,8 @@ type Config struct {
 
 // FaultAt makes a fault that was found later, such as an address in use, of
 // the value that the file gives to a field; field is its address, such as
-// &cfg.Log.Level. A field that the file does not set stands where the group
-// begins that may hold it.
+// &cfg.Log.Level. A field that the file does not set stands where it is
+// inherited from, or else where the group begins that may hold it.
 func (c *Config) FaultAt(field any, text string) Fault {
 	o := c.source.origins[field]
 	return Fault{c.source.file, o.line, o.column, text}

@@ -88,7 +88,8 @@ func (s *source) completeTLS(cfg *Config) {
 	cfg.TLS.setOptions(base.WithDefaults())
 }
 
-// inherit gives v what the file does not set of it from base.
+// inherit gives v what the file does not set of it from base, and the place
+// of base, where a fault of it is to be mended.
 func (s *source) inherit(v, base reflect.Value) {
 	if v.Kind() == reflect.Struct {
 		for i := range v.NumField() {
@@ -96,8 +97,13 @@ func (s *source) inherit(v, base reflect.Value) {
 		}
 		return
 	}
-	if !s.isSet(v.Addr().Interface()) {
-		v.Set(base)
+	if s.isSet(v.Addr().Interface()) {
+		return
+	}
+	v.Set(base)
+	if o := s.origins[base.Addr().Interface()]; o.state == set && s.origins[v.Addr().Interface()].state == unset {
+		o.state = unset
+		s.origins[v.Addr().Interface()] = o
 	}
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 )
 
 // source is a file while it is read: where each value of the Config stands in
@@ -24,7 +25,7 @@ type origin struct {
 type state int
 
 const (
-	unset  state = iota // not written; the origin is the group that may hold it
+	unset  state = iota // not written; the origin is what it is inherited from, or the group that may hold it
 	set                 // written and decoded
 	faulty              // a fault was reported; more about it would be noise
 )
@@ -53,9 +54,12 @@ func (s *source) require(field any, key string) bool {
 	return false
 }
 
-// report adds a fault at a place.
+// report adds a fault at a place, once: what is wrong with the file's tls group
+// is wrong with that of each listener that inherits it.
 func (s *source) report(o origin, format string, args ...any) {
-	s.faults = append(s.faults, Fault{s.file, o.line, o.column, fmt.Sprintf(format, args...)})
+	if f := (Fault{s.file, o.line, o.column, fmt.Sprintf(format, args...)}); !slices.Contains(s.faults, f) {
+		s.faults = append(s.faults, f)
+	}
 }
 
 // mark records where v came from and, if it is a group of keys, the same for
