@@ -2,9 +2,12 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,7 +21,7 @@ func (c *check) listeners() {
 	for i := range c.config.Listeners {
 		l := &c.config.Listeners[i]
 		if _, err := clientAuthOf(l.TLS.ClientAuth); err != nil {
-			c.fault(&l.TLS.ClientAuth.CA, fmt.Errorf("listener %s: client_auth.ca: %w", l.Name, err))
+			c.fault(&l.TLS.ClientAuth.CA, fmt.Errorf("client_auth.ca: %w", err))
 		}
 		c.tickets(l)
 		notes, err := l.TLS.Options().Notes()
@@ -29,12 +32,12 @@ func (c *check) listeners() {
 		for _, note := range notes {
 			c.notes = append(c.notes, "listener "+l.Name+": "+note)
 		}
-		if l.TLS.KeyLogFile != "" {
-			c.notes = append(c.notes, fmt.Sprintf("listener %s: key_log_file %s gets the secrets of every session: who can read it can read all mail", l.Name, l.TLS.KeyLogFile))
-		}
+		c.keyLog(l)
 	}
 	slices.Sort(c.faults)
 	c.faults = slices.Compact(c.faults)
+	slices.Sort(c.notes)
+	c.notes = slices.Compact(c.notes)
 }
 
 func (c *check) tickets(l *config.Listener) {
@@ -48,8 +51,33 @@ func (c *check) tickets(l *config.Listener) {
 		return
 	}
 	_ = opened.Close()
-	if info, err := os.Stat(t.SecretFile); err == nil && info.Mode().Perm()&0o004 != 0 {
-		c.notes = append(c.notes, fmt.Sprintf("%s can be read by everyone (mode %04o): chmod 0600 it", t.SecretFile, info.Mode().Perm()))
+	c.secrecy(t.SecretFile)
+}
+
+// keyLog looks whether the file could be opened, without making it.
+func (c *check) keyLog(l *config.Listener) {
+	file := l.TLS.KeyLogFile
+	if file == "" {
+		return
+	}
+	c.notes = append(c.notes, fmt.Sprintf("listener %s: key_log_file %s gets the secrets of every session: who can read it can read all mail", l.Name, file))
+	info, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(filepath.Dir(file)) // it is made there
+	}
+	switch {
+	case err != nil:
+		c.fault(&l.TLS.KeyLogFile, fmt.Errorf("key_log_file: %w", err))
+	case info != nil && info.IsDir():
+		c.fault(&l.TLS.KeyLogFile, fmt.Errorf("key_log_file: %s is a folder: name a file", file))
+	}
+	c.secrecy(file)
+}
+
+// secrecy notes a file of secrets that everyone can read.
+func (c *check) secrecy(file string) {
+	if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+		c.notes = append(c.notes, fmt.Sprintf("%s can be read by everyone (mode %04o): chmod 0600 it", file, info.Mode().Perm()))
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -118,6 +120,9 @@ func (i *instance) adopt(cfg *config.Config, certs *certificates, admin *adminSe
 // tell logs what is in force, at the start and after each reload.
 func (i *instance) tell(cfg *config.Config) {
 	i.log.Info("configuration in force", "certificates", cfg.Certificates.Directory, "admin", cfg.Admin.Address)
+	for _, path := range slices.Sorted(maps.Keys(i.secrets.keyLogs)) {
+		i.log.Warn("the secrets of every session go into a file: who can read it can read all mail", "key_log_file", path)
+	}
 	for _, l := range cfg.Listeners {
 		attributes := []any{"listener", l.Name, "address", i.server.Addr(l.Name).String(), "mode", string(l.Mode)}
 		if l.STARTTLS != "" {

@@ -24,7 +24,7 @@ func openSecrets(cfg *config.Config, before *secrets, log *logging) (*secrets, e
 	s := &secrets{tickets: make(map[config.SessionTickets]*tlsopts.Tickets), keyLogs: make(map[string]*os.File)}
 	var errs []error
 	for _, l := range cfg.Listeners {
-		errs = append(errs, s.openTickets(l.TLS.SessionTickets, before, log), s.openKeyLog(l.TLS.KeyLogFile, before, log))
+		errs = append(errs, s.openTickets(l.TLS.SessionTickets, before, log), s.openKeyLog(l.TLS.KeyLogFile, before))
 	}
 	return s, errors.Join(errs...)
 }
@@ -57,7 +57,7 @@ func (s *secrets) openTickets(t config.SessionTickets, before *secrets, log *log
 	return err
 }
 
-func (s *secrets) openKeyLog(path string, before *secrets, log *logging) error {
+func (s *secrets) openKeyLog(path string, before *secrets) error {
 	if path == "" || s.keyLogs[path] != nil {
 		return nil
 	}
@@ -69,7 +69,6 @@ func (s *secrets) openKeyLog(path string, before *secrets, log *logging) error {
 	if err != nil {
 		return fmt.Errorf("key_log_file: %w", err)
 	}
-	log.Warn("the secrets of every session go into a file: who can read it can read all mail", "key_log_file", path)
 	s.keyLogs[path] = file
 	return nil
 }
