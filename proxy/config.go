@@ -27,7 +27,7 @@ type Mode int
 // The modes of a listener. The zero value is none of them.
 const (
 	ModeImplicitTLS Mode = iota + 1 // TLS from the first byte (RFC 8314, port 465)
-	ModeSTARTTLS                    // STARTTLS, and nothing without it (RFC 3207, port 587)
+	ModeSTARTTLS                    // STARTTLS (RFC 3207, ports 587 and 25)
 )
 
 func (m Mode) String() string {
@@ -69,6 +69,8 @@ type Listener struct {
 	// is free (see Server.Addr).
 	Address string
 	Mode    Mode
+	// STARTTLS tells, with ModeSTARTTLS, whether clients may send mail without.
+	STARTTLS starttls.Policy
 	// TLS is what is negotiated; the zero value is a secure default.
 	TLS tlsopts.Options
 	// ClientAuth says which client certificates are asked for and accepted; the
@@ -144,6 +146,8 @@ func (l Listener) check() error {
 	switch {
 	case l.Mode != ModeImplicitTLS && l.Mode != ModeSTARTTLS:
 		return fmt.Errorf("listener %s: no mode", l.Name)
+	case l.Mode != ModeSTARTTLS && l.STARTTLS != starttls.Required:
+		return fmt.Errorf("listener %s: optional STARTTLS needs the mode %s", l.Name, ModeSTARTTLS)
 	case l.Certificates == nil:
 		return fmt.Errorf("listener %s: no certificates", l.Name)
 	case l.Hostname == "" || strings.ContainsAny(l.Hostname, " \t\r\n"):
@@ -183,6 +187,7 @@ func newService(l Listener) (*service, error) {
 		header: headerFormat(l.Backend),
 	}
 	s.plain = &starttls.Server{
+		Policy:       l.STARTTLS,
 		Hostname:     l.Hostname,
 		Keywords:     []string{"PIPELINING"},
 		IdleTimeout:  l.Timeouts.PlainIdle,

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
@@ -16,6 +17,7 @@ func TestListenRefuses(t *testing.T) {
 		want  string
 	}{
 		{"mode", func(l *proxy.Listener) { l.Mode = 0 }, "listener implicit: no mode"},
+		{"STARTTLS", func(l *proxy.Listener) { l.STARTTLS = starttls.Optional }, "optional STARTTLS needs the mode starttls"},
 		{"TLS", func(l *proxy.Listener) { l.TLS.Ciphers = "X" }, `listener implicit: ciphers: "X" is not the name`},
 		{"client authentication", func(l *proxy.Listener) { l.ClientAuth.Mode = tlsopts.ClientAuthRequire }, "has nothing to verify by"},
 		{"certificates", func(l *proxy.Listener) { l.Certificates = nil }, "no certificates"},

@@ -22,9 +22,11 @@ import (
 var errDraining = errors.New("shutting down")
 
 // connect opens the backend's connection, tells it who the client is, and
-// takes its greeting. The caller closes the connection. When that is not to
+// takes its greeting, and the reply to the EHLO of a client in plain text. The
+// caller closes the connection. When that is not to
 // be, the client gets a reply that says so.
 func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
+	s.forwarded = true
 	conn, said, err := s.dial()
 	if err == nil && said.Ready() {
 		return conn, said.Text, nil
@@ -39,12 +41,20 @@ func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
 	if err == nil {
 		s.backendMetrics.Error(metrics.BackendGreetingRejected)
 		s.answerFirst(said.Text)
-		return nil, nil, &ending{metrics.SessionBackendRefused, fmt.Errorf("backend's greeting: %s", bytes.TrimSpace(said.Text))}
+		return nil, nil, &ending{metrics.SessionBackendRefused, fmt.Errorf("backend's %s: %s", s.refusable(), bytes.TrimSpace(said.Text))}
 	}
 	reason, failed := backendFailure(err)
 	s.backendMetrics.Error(reason)
 	s.answerFirst(s.reply("421 4.3.2 %s service not available, try again later (%s)"))
 	return nil, nil, &ending{metrics.SessionBackendUnavailable, failed}
+}
+
+// refusable names what of the backend's may have refused the client.
+func (s *session) refusable() string {
+	if s.plaintext != nil {
+		return "greeting or reply to EHLO"
+	}
+	return "greeting"
 }
 
 // dial makes the connection and reads the greeting, whatever that says. It
@@ -72,7 +82,9 @@ func (s *session) dial() (net.Conn, starttls.Greeting, error) {
 	return conn, greeting, nil
 }
 
-// greet writes the header and reads the greeting. The header is one write.
+// greet writes the header and reads the greeting. The header is one write. A
+// client in plain text said EHLO to us; then the backend's reply to that comes
+// in place of the greeting.
 func (s *session) greet(conn net.Conn, header []byte) (starttls.Greeting, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.Timeouts.Greeting)); err != nil {
 		return starttls.Greeting{}, err
@@ -84,14 +96,22 @@ func (s *session) greet(conn net.Conn, header []byte) (starttls.Greeting, error)
 	if err == nil {
 		err = checkGreeting(greeting)
 	}
-	if err == nil {
-		return greeting, conn.SetDeadline(time.Time{})
+	if err != nil {
+		return starttls.Greeting{}, &phaseError{greetingFailure(err), noGreeting(err, s.header.Version)}
 	}
-	reason := metrics.BackendGreetingInvalid
+	if s.plaintext != nil && greeting.Ready() {
+		if greeting, err = s.plaintext.Replay(conn); err != nil {
+			return starttls.Greeting{}, &phaseError{greetingFailure(err), fmt.Errorf("no reply to EHLO: %w", err)}
+		}
+	}
+	return greeting, conn.SetDeadline(time.Time{})
+}
+
+func greetingFailure(err error) metrics.BackendError {
 	if isTimeout(err) {
-		reason = metrics.BackendGreetingTimeout
+		return metrics.BackendGreetingTimeout
 	}
-	return starttls.Greeting{}, &phaseError{reason, noGreeting(err, s.header.Version)}
+	return metrics.BackendGreetingInvalid
 }
 
 // checkGreeting refuses what is neither consent nor refusal: a client that got
@@ -111,17 +131,13 @@ func noGreeting(err error, version int) error {
 // proxyHeader tells the backend who the client is. A session without it would
 // be one of the proxy's own, which backends trust.
 func (s *session) proxyHeader() ([]byte, error) {
-	name, _ := sni.ServerName(s.state.ServerName)
-	who := s.hello.clientAuth.Identify(s.state)
-	return s.header.Encode(proxyheader.Facts{
-		Client:     s.client,
-		Local:      s.local,
-		TLS:        &s.state,
-		Verified:   who.Verified,
-		CommonName: who.CommonName,
-		ServerName: name,
-		SessionID:  s.id,
-	})
+	facts := proxyheader.Facts{Client: s.client, Local: s.local, SessionID: s.id}
+	if s.tls != nil {
+		who := s.hello.clientAuth.Identify(s.state)
+		facts.TLS, facts.Verified, facts.CommonName = &s.state, who.Verified, who.CommonName
+		facts.ServerName, _ = sni.ServerName(s.state.ServerName)
+	}
+	return s.header.Encode(facts)
 }
 
 // phaseError is a failure behind the dial, with its reason.
@@ -164,20 +180,22 @@ const maxFirstCommand = 12288
 
 // answerFirst says why there is no backend: as the greeting on implicit TLS,
 // and as the reply to the first command after STARTTLS, where nothing may be
-// sent before that (RFC 3207 section 4.2).
+// sent before that (RFC 3207 section 4.2). A client in plain text waits for
+// the reply to a command already.
 func (s *session) answerFirst(reply []byte) {
 	wait := s.Timeouts.PlainIdle
 	if wait == 0 {
 		wait = starttls.DefaultIdleTimeout
 	}
-	_ = s.tls.SetDeadline(time.Now().Add(wait)) // a connection that is gone shows in what follows
-	if s.Mode == ModeSTARTTLS {
-		stop := context.AfterFunc(s.srv.draining, func() { s.tls.SetReadDeadline(time.Now().Add(lingerIdle)) })
+	client := s.stream()
+	_ = client.SetDeadline(time.Now().Add(wait)) // a connection that is gone shows in what follows
+	if s.Mode == ModeSTARTTLS && s.plaintext == nil {
+		stop := context.AfterFunc(s.srv.draining, func() { client.SetReadDeadline(time.Now().Add(lingerIdle)) })
 		defer stop()
-		commands := bufio.NewReaderSize(io.LimitReader(s.tls, maxFirstCommand), maxFirstCommand)
+		commands := bufio.NewReaderSize(io.LimitReader(client, maxFirstCommand), maxFirstCommand)
 		if _, err := commands.ReadSlice('\n'); err != nil {
 			return // nobody waits for a reply
 		}
 	}
-	_, _ = s.tls.Write(reply) // the session ends in any case
+	_, _ = client.Write(reply) // the session ends in any case
 }

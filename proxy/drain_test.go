@@ -30,15 +30,17 @@ func dialRefused(context.Context) (net.Conn, error) {
 	return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 }
 
-// drains are the phases in which a shutdown can find a session.
-var drains = []struct {
+// drainPhase is one in which a shutdown can find a session.
+type drainPhase struct {
 	name    string
 	mode    proxy.Mode
 	script  func(*peer)
 	arrive  func(*bubble) *client // brings a session to the phase
 	leave   func(*client)         // what the client sees then
 	outcome string
-}{
+}
+
+var drains = []drainPhase{
 	{"plain phase", required, never, func(b *bubble) *client {
 		c := b.connect()
 		c.expect("220 ")
@@ -106,10 +108,12 @@ var drains = []struct {
 }
 
 // TestDrain begins a shutdown in each phase of a session (R82).
-func TestDrain(t *testing.T) {
-	for _, test := range drains {
+func TestDrain(t *testing.T) { testDrains(t, nil, drains) }
+
+func testDrains(t *testing.T, change func(*proxy.Listener), phases []drainPhase) {
+	for _, test := range phases {
 		t.Run(test.name, func(t *testing.T) {
-			inBubble(t, test.mode, nil, test.script, func(b *bubble) {
+			inBubble(t, test.mode, change, test.script, func(b *bubble) {
 				c := test.arrive(b)
 				synctest.Wait()
 				done := b.shutdown(time.Hour)

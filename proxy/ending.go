@@ -81,7 +81,7 @@ func (s *session) report(end *ending) {
 	}
 	duration := time.Since(s.began)
 	var toBackend *metrics.Backend
-	if s.tls != nil {
+	if s.forwarded {
 		toBackend = s.backendMetrics
 	}
 	s.metrics.SessionDone(toBackend, outcome, duration)
@@ -94,7 +94,10 @@ func (s *session) report(end *ending) {
 	}
 	if s.tls != nil {
 		line = append(line, slog.String("tls_version", tlsopts.Version(s.state.Version).String()),
-			slog.String("cipher", tlsopts.CipherSuiteName(s.state.CipherSuite)), slog.String("backend", s.Backend.Name))
+			slog.String("cipher", tlsopts.CipherSuiteName(s.state.CipherSuite)))
+	}
+	if s.forwarded {
+		line = append(line, slog.String("backend", s.Backend.Name))
 	}
 	line = append(line, slog.String("outcome", string(outcome)))
 	if end != nil && end.err != nil {

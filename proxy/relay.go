@@ -19,7 +19,7 @@ var (
 	errReplyOwed = errors.New("backend closed the connection while it owed a reply")
 )
 
-// relay is a session under TLS with its backend.
+// relay is a session, under TLS or in plain text, with its backend.
 type relay struct {
 	*session
 	client  *leg
@@ -38,10 +38,10 @@ type relay struct {
 func (s *session) relay(conn net.Conn, greeting []byte) *ending {
 	r := &relay{session: s}
 	idle := newIdleWatch(s.Timeouts.RelayIdle, func() { r.stop(&ending{metrics.SessionIdleTimeout, errIdle}) })
-	r.client = &leg{Conn: s.tls, idle: idle, sent: &s.toClient, count: s.metrics.BytesToClient}
+	r.client = &leg{Conn: s.stream(), idle: idle, sent: &s.toClient, count: s.metrics.BytesToClient}
 	r.backend = &leg{Conn: conn, idle: idle, sent: &s.toBackend, count: s.metrics.BytesToBackend}
 	r.filter = starttls.NewFilter(r.client, r.backend, starttls.FilterConfig{
-		Hostname: s.Hostname, ID: s.id, Message: r.message,
+		Hostname: s.Hostname, ID: s.id, Message: r.message, Plaintext: s.plaintext,
 	})
 	idle.start()
 	defer idle.stop()
@@ -81,6 +81,10 @@ func (r *relay) guard(direction func()) {
 // message counts a message that the backend took.
 func (r *relay) message() {
 	r.messages.Add(1)
+	if r.plaintext != nil {
+		r.metrics.MessageInClear()
+		return
+	}
 	r.metrics.MessageTLS()
 }
 
@@ -91,6 +95,11 @@ func (r *relay) copyCommands() {
 	switch {
 	case err == nil:
 		r.halfClose()
+	case errors.Is(err, starttls.ErrSTARTTLS):
+		r.upgrade()
+	case errors.Is(err, starttls.ErrInjection):
+		r.metrics.STARTTLS(metrics.STARTTLSInjection)
+		r.stop(r.ending(err))
 	case errors.Is(err, starttls.ErrTruncated):
 		// The backend sees its stream end where the client's did, and nothing
 		// else: it must not take half a message for a whole one.
@@ -154,7 +163,7 @@ func (r *relay) ending(err error) *ending {
 		return &ending{metrics.SessionDrained, nil}
 	case r.srv.killed.Err() != nil:
 		return &ending{metrics.SessionDrained, errCut}
-	case errors.Is(err, starttls.ErrRefused):
+	case errors.Is(err, starttls.ErrRefused), errors.Is(err, starttls.ErrInjection):
 		return &ending{metrics.SessionRefused, err}
 	case errors.Is(err, starttls.ErrEHLOTooLong):
 		return &ending{metrics.SessionBackendError, err}

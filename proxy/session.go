@@ -29,8 +29,10 @@ type session struct {
 	client netip.AddrPort
 	local  netip.AddrPort // where the client connected to
 
-	tls       *tls.Conn // nil before the handshake succeeded
+	plaintext *starttls.Plaintext // not nil while the client goes on without TLS
+	tls       *tls.Conn           // nil before the handshake succeeded
 	state     tls.ConnectionState
+	forwarded bool          // it was for the backend to take the client
 	hello     hello         // what the client asked for in its ClientHello
 	toBackend atomic.Uint64 // bytes
 	toClient  atomic.Uint64 // bytes
@@ -107,6 +109,11 @@ func (s *session) run() *ending {
 			return end
 		}
 	}
+	if s.plaintext != nil { // TLS is optional, and the client did without
+		if end := s.plainRelay(); end != upgrade {
+			return end
+		}
+	}
 	if end := s.handshake(); end != nil {
 		return end
 	}
@@ -121,9 +128,19 @@ func (s *session) run() *ending {
 	return s.relay(conn, greeting)
 }
 
-// plainPhase talks SMTP until the client has the 220 to its STARTTLS.
+// stream is the client's connection in the form in which it speaks SMTP.
+func (s *session) stream() net.Conn {
+	if s.tls != nil {
+		return s.tls
+	}
+	return s.conn
+}
+
+// plainPhase talks SMTP until the client has the 220 to its STARTTLS, or goes
+// on without TLS where it may.
 func (s *session) plainPhase() *ending {
-	_, err := s.plain.Negotiate(s.srv.draining, s.conn, s.id)
+	var err error
+	s.plaintext, err = s.plain.Negotiate(s.srv.draining, s.conn, s.id)
 	if err == nil {
 		return nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 )
 
 // instance is the running program: what a configuration became. Its methods
@@ -198,6 +199,7 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 			Name:             l.Name,
 			Address:          l.Address,
 			Mode:             modes[l.Mode],
+			STARTTLS:         policies[l.STARTTLS],
 			TLS:              l.TLS.Options(),
 			ClientAuth:       clientAuth,
 			Tickets:          secrets.ticketsOf(l.TLS.SessionTickets),
@@ -225,6 +227,11 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 var modes = map[config.Mode]proxy.Mode{
 	config.ModeImplicitTLS: proxy.ModeImplicitTLS,
 	config.ModeSTARTTLS:    proxy.ModeSTARTTLS,
+}
+
+var policies = map[config.STARTTLS]starttls.Policy{
+	config.STARTTLSRequired: starttls.Required,
+	config.STARTTLSOptional: starttls.Optional,
 }
 
 func backendOf(cfg *config.Config, name string) proxy.Backend {

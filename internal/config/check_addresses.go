@@ -5,6 +5,9 @@ import (
 	"net/netip"
 )
 
+// mailExchange is the port on which other mail servers deliver.
+const mailExchange = 25
+
 // checkAddresses checks everything that is listened on. The fault of an
 // address that is used twice stands at the listener, because admin.address may
 // be a default.
@@ -31,8 +34,8 @@ func (s *source) checkAddress(l *Listener, taken claims) {
 		s.fault(&l.Address, "%v", err)
 		return
 	}
-	if l.STARTTLS == STARTTLSRequired && address.Port() == 25 {
-		s.fault(&l.Address, "a port 25 listener must not demand TLS of other mail servers (RFC 3207 section 4): use 587 for submission; optional STARTTLS comes with a later release")
+	if l.STARTTLS == STARTTLSRequired && address.Port() == mailExchange {
+		s.fault(&l.STARTTLS, "a port 25 listener must not demand TLS of other mail servers (RFC 3207 section 4): want optional here, or port 587 for submission")
 	}
 	if owner := taken.add(address, fmt.Sprintf("the listener on line %d", s.origins[&l.Address].line)); owner != "" {
 		s.fault(&l.Address, "%q is taken: %s listens there", l.Address, owner)

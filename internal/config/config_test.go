@@ -159,6 +159,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 				Name: "submission", Address: "localhost:587", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSRequired,
 				Backend: "old-mta", Hostname: "mail.example.com", TLS: merged,
 			},
+			{
+				Name: "mx", Address: "localhost:2525", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSOptional,
+				Backend: "mta", TLS: legacy,
+			},
 		},
 		Backends: map[string]*config.Backend{
 			"mta": {
@@ -195,6 +199,17 @@ func TestAdminListenerCanBeSwitchedOff(t *testing.T) {
 	t.Parallel()
 	if got := load(t, "testdata/good/same-port-on-two-addresses.yaml").Admin.Address; got != config.AdminOff {
 		t.Errorf("admin.address is %q, want %q", got, config.AdminOff)
+	}
+}
+
+// TestSTARTTLSDefaultDependsOnThePort: port 25 must serve clients without TLS,
+// and no other has to.
+func TestSTARTTLSDefaultDependsOnThePort(t *testing.T) {
+	t.Parallel()
+	for i, want := range []config.STARTTLS{config.STARTTLSOptional, config.STARTTLSOptional, config.STARTTLSRequired, ""} {
+		if l := load(t, "testdata/good/starttls.yaml").Listeners[i]; l.STARTTLS != want {
+			t.Errorf("listener %s has %q, want %q", l.Name, l.STARTTLS, want)
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ func (s *source) complete(cfg *Config) {
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		if l.Mode == ModeSTARTTLS {
-			l.STARTTLS = cmp.Or(l.STARTTLS, STARTTLSRequired)
+			l.STARTTLS = cmp.Or(l.STARTTLS, defaultSTARTTLS(l.Address))
 		}
 		if len(cfg.Backends) == 1 && !s.isSet(&l.Backend) {
 			for name := range cfg.Backends {
@@ -72,6 +72,14 @@ func (s *source) complete(cfg *Config) {
 			b.MaxHeaderBytes = defaultMaxHeaderBytes
 		}
 	}
+}
+
+// defaultSTARTTLS is optional on the port that may not require TLS.
+func defaultSTARTTLS(address string) STARTTLS {
+	if a, err := listenAddress(address); err == nil && a.Port() == mailExchange {
+		return STARTTLSOptional
+	}
+	return STARTTLSRequired
 }
 
 // completeTLS gives each listener what its own tls group leaves to the file's.

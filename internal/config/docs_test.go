@@ -86,6 +86,9 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	want.Listeners = append(want.Listeners, config.Listener{
 		Name: "submission", Address: ":587", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSRequired,
 		Backend: "mta", TLS: want.TLS,
+	}, config.Listener{
+		Name: "mx", Address: ":25", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSOptional,
+		Backend: "mta", TLS: want.TLS,
 	})
 	expect(t, got, want)
 }

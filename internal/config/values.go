@@ -23,16 +23,17 @@ func (m *Mode) UnmarshalText(text []byte) error {
 // STARTTLS is what a ModeSTARTTLS listener asks of its clients.
 type STARTTLS string
 
-// STARTTLSRequired lets no mail through before TLS.
-const STARTTLSRequired STARTTLS = "required"
+const (
+	// STARTTLSRequired lets no mail through before TLS.
+	STARTTLSRequired STARTTLS = "required"
+	// STARTTLSOptional lets clients send mail without TLS, as port 25 has to
+	// (RFC 3207 section 4).
+	STARTTLSOptional STARTTLS = "optional"
+)
 
-// UnmarshalText reads required.
+// UnmarshalText reads required or optional.
 func (s *STARTTLS) UnmarshalText(text []byte) error {
-	if string(text) != string(STARTTLSRequired) {
-		return fmt.Errorf("%q cannot be written here: only %q can be in this release", text, STARTTLSRequired)
-	}
-	*s = STARTTLSRequired
-	return nil
+	return oneOf(s, text, "a STARTTLS policy", STARTTLSRequired, STARTTLSOptional)
 }
 
 // UnknownSNI is what becomes of a client that asks for a server name without

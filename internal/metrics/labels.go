@@ -36,6 +36,7 @@ type STARTTLSOutcome string
 // The outcomes of starttls_total.
 const (
 	STARTTLSUpgraded        STARTTLSOutcome = "upgraded"
+	STARTTLSPlaintext       STARTTLSOutcome = "plaintext" // mail without TLS, where it is optional
 	STARTTLSHandshakeFailed STARTTLSOutcome = "handshake_failed"
 	STARTTLSInjection       STARTTLSOutcome = "injection"            // bytes behind the STARTTLS command (CVE-2011-0411)
 	STARTTLSDirectTLS       STARTTLSOutcome = "tls_without_starttls" // a ClientHello where a command was due
@@ -50,7 +51,7 @@ const (
 )
 
 var starttlsOutcomes = []STARTTLSOutcome{
-	STARTTLSUpgraded, STARTTLSHandshakeFailed, STARTTLSInjection, STARTTLSDirectTLS, STARTTLSHTTP,
+	STARTTLSUpgraded, STARTTLSPlaintext, STARTTLSHandshakeFailed, STARTTLSInjection, STARTTLSDirectTLS, STARTTLSHTTP,
 	STARTTLSTooManyErrors, STARTTLSTooManyCommands, STARTTLSTimeout, STARTTLSQuit, STARTTLSDisconnected,
 	STARTTLSUnavailable, STARTTLSDrained,
 }
@@ -79,7 +80,7 @@ var sessionOutcomes = []SessionOutcome{
 }
 
 // BackendError is what went wrong between us and a backend, up to the end of
-// its greeting.
+// its greeting and, for a client in plain text, of its reply to EHLO.
 type BackendError string
 
 // The reasons of backend_errors_total.
