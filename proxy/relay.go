@@ -17,6 +17,8 @@ var (
 	errIdle = errors.New("no byte in either direction for too long")
 	// errReplyOwed: the backend left without an answer to the client.
 	errReplyOwed = errors.New("backend closed the connection while it owed a reply")
+	// errWithinMessage: the backend left before the client's message was whole.
+	errWithinMessage = errors.New("backend closed the connection within a message")
 )
 
 // relay is a session, under TLS or in plain text, with its backend.
@@ -122,6 +124,8 @@ func (r *relay) copyReplies() {
 		r.stop(r.ending(err))
 	case r.filter.Owed():
 		r.stop(&ending{metrics.SessionBackendError, errReplyOwed})
+	case r.filter.WithinMessage():
+		r.stop(&ending{metrics.SessionBackendError, errWithinMessage})
 	default:
 		r.stop(nil)
 	}

@@ -84,6 +84,33 @@ func TestBackendEndsWithinReply(t *testing.T) {
 	}
 }
 
+// TestBackendEndsWithinMessage: a backend that leaves while the client sends a
+// message owes no reply, and has failed all the same.
+func TestBackendEndsWithinMessage(t *testing.T) {
+	for end, outcome := range map[string]string{"": "backend_error", "421 4.4.2 timeout\r\n": "ok"} {
+		backend := newBackend(t, func(p *peer) {
+			p.send("220 ready")
+			p.expect("DATA")
+			p.send("354 go ahead")
+			p.expect("half\r\n")
+			p.raw(end)
+		})
+		srv := serve(t, listenerTo(t, proxy.ModeImplicitTLS, backend.address))
+		c := srv.tlsClient(proxy.ModeImplicitTLS)
+		c.expect("220 ")
+		c.do("DATA", "354 ")
+		c.send("half")
+		if got, err := io.ReadAll(c.r); string(got) != end || err != nil {
+			t.Errorf("got %q and %v, want %q and the end", got, err, end)
+		}
+		c.conn.Close()
+		line := srv.session(outcome)
+		if outcome == "backend_error" {
+			contains(t, line["error"].(string), "backend closed the connection within a message")
+		}
+	}
+}
+
 // TestClientEndsWithinMessage: the backend sees the client's stream end where
 // it did, and nothing that would complete the message (R60).
 func TestClientEndsWithinMessage(t *testing.T) {

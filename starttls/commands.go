@@ -205,7 +205,7 @@ func (f *Filter) followChunk(line []byte) error {
 	if !ok || !f.takesChunks() {
 		return f.lose()
 	}
-	c := other
+	c := chunk
 	if last {
 		c = message
 	}

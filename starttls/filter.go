@@ -103,8 +103,8 @@ type FilterConfig struct {
 // cut never completes one; message data passes on as it comes.
 //
 // The filter begins behind the backend's greeting, which [ReadGreeting] takes.
-// CopyCommands and CopyReplies run in one goroutine each, once; Drain and Owed
-// may be called at any time from any goroutine. Replies of the filter's own
+// CopyCommands and CopyReplies run in one goroutine each, once; the others may
+// be called at any time from any goroutine. Replies of the filter's own
 // may be written to the client while CopyReplies writes others, so the
 // client's Write must be safe for concurrent use, as that of a net.Conn is.
 //
@@ -143,6 +143,7 @@ type Filter struct {
 	lastCode    int       // of the reply last completed
 	chunking    bool      // the backend takes BDAT
 	transaction bool      // a MAIL command was accepted and its message is not done
+	begun       bool      // a message has begun, with 354 or a chunk, and its end was not sent
 	exchange    bool      // within an AUTH exchange
 	authed      bool      // an AUTH command got 235
 	draining    bool
@@ -240,6 +241,16 @@ func (f *Filter) Owed() bool {
 		return f.asked
 	}
 	return len(f.pending) > 0 || f.unwritten
+}
+
+// WithinMessage tells whether the client has begun a message and not sent its
+// end: a backend that leaves then has lost the message, although it owes no
+// reply. One that said before that it would, with 421, has answered. In a plain
+// pipe it is false.
+func (f *Filter) WithinMessage() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.begun && !f.lost
 }
 
 // setLost makes the session a plain pipe. It needs mu.

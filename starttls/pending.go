@@ -15,6 +15,7 @@ const (
 	mail
 	rset
 	data
+	chunk   // of BDAT, but the last
 	message // the end of the data, or the last chunk
 	auth
 )
@@ -28,6 +29,7 @@ func (f *Filter) push(c command) error {
 		return f.over
 	}
 	f.pending = append(f.pending, c)
+	f.begun = f.begun && c != message
 	if c == ehlo || c == helo {
 		f.chunking = false // until the reply offers it: Exim forgets it as well
 	}

@@ -153,6 +153,7 @@ func (f *Filter) complete(code int) {
 		if code != 421 { // a backend may always say that it closes
 			f.setLost()
 		}
+		f.begun = false
 		return
 	}
 	c := f.pending[0]
@@ -161,10 +162,15 @@ func (f *Filter) complete(code int) {
 	switch c {
 	case ehlo, helo, rset:
 		f.transaction = f.transaction && !done
+		f.begun = f.begun && !done
+	case data:
+		f.begun = code == 354
+	case chunk:
+		f.begun = done
 	case mail:
 		f.transaction = f.transaction || done
 	case message:
-		f.transaction = false
+		f.transaction, f.begun = false, false
 		if done {
 			f.taken++
 		}

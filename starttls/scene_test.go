@@ -246,6 +246,8 @@ func (s *scene) direct(g group) {
 		check(s.filter.Drain())
 	case "owed":
 		check(s.filter.Owed())
+	case "within":
+		check(s.filter.WithinMessage())
 	case "messages":
 		check(s.messages)
 	case "hello":
