@@ -122,6 +122,9 @@ type Backend struct {
 	ProxyVersion   int           // of the PROXY protocol: 1 or 2
 	ProxyTLVs      []string      // of version 2, none by default: ssl, authority, unique_id, crc32c, alpn
 	MaxHeaderBytes int           // of version 2, at least 128; 0 means 232
+	// TraceHeader puts a Received header before each message, for backends that
+	// do not pass on what the PROXY header tells of TLS. BDAT is not offered then.
+	TraceHeader bool
 }
 
 // dialer opens the connections to a backend.

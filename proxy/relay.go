@@ -43,7 +43,7 @@ func (s *session) relay(conn net.Conn, greeting []byte) *ending {
 	r.client = &leg{Conn: s.stream(), idle: idle, sent: &s.toClient, count: s.metrics.BytesToClient}
 	r.backend = &leg{Conn: conn, idle: idle, sent: &s.toBackend, count: s.metrics.BytesToBackend}
 	r.filter = starttls.NewFilter(r.client, r.backend, starttls.FilterConfig{
-		Hostname: s.Hostname, ID: s.id, Message: r.message, Plaintext: s.plaintext,
+		Hostname: s.Hostname, ID: s.id, Message: r.message, Plaintext: s.plaintext, Trace: s.trace(),
 	})
 	idle.start()
 	defer idle.stop()

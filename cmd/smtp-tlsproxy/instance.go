@@ -247,6 +247,7 @@ func backendOf(cfg *config.Config, name string) proxy.Backend {
 		ProxyVersion:   version,
 		ProxyTLVs:      b.ProxyTLVs,
 		MaxHeaderBytes: b.MaxHeaderBytes,
+		TraceHeader:    b.TraceHeader,
 	}
 }
 

@@ -130,6 +130,8 @@ type Backend struct {
 	// ProxyTLVs is nil with ClientInfoProxyV1, whose header carries none.
 	ProxyTLVs      []string `yaml:"proxy_tlvs"`
 	MaxHeaderBytes int      `yaml:"max_header_bytes"`
+	// TraceHeader puts a Received header with the TLS facts before each message.
+	TraceHeader bool `yaml:"trace_header"`
 }
 
 // Limits bound what a client may do before TLS.

@@ -170,6 +170,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 				ClientInfo:     config.ClientInfoProxyV2,
 				ProxyTLVs:      []string{"alpn"},
 				MaxHeaderBytes: 4096,
+				TraceHeader:    true,
 			},
 			"old-mta": {Addresses: []string{"192.0.2.1:25"}, ClientInfo: config.ClientInfoProxyV1, MaxHeaderBytes: 232},
 		},
