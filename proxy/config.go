@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -117,7 +118,7 @@ type Timeouts struct {
 // Backend is the SMTP server behind a listener.
 type Backend struct {
 	Name           string        // in logs and metrics
-	Addresses      []string      // host:port or unix:/path, tried in order
+	Addresses      []string      // host:port, where each address of a host name counts, or unix:/path
 	ConnectTimeout time.Duration // of each address; 0 means 10 seconds
 	ProxyVersion   int           // of the PROXY protocol: 1 or 2
 	ProxyTLVs      []string      // of version 2, none by default: ssl, authority, unique_id, crc32c, alpn
@@ -127,9 +128,9 @@ type Backend struct {
 	TraceHeader bool
 }
 
-// dialer opens the connections to a backend.
+// dialer opens the connections to a backend, each for a client.
 type dialer interface {
-	Dial(ctx context.Context) (net.Conn, error)
+	Dial(ctx context.Context, client netip.Addr) (net.Conn, error)
 }
 
 // service is a Listener made ready. It never changes, so that a session keeps
@@ -182,12 +183,7 @@ func newService(l Listener) (*service, error) {
 	setDefault(&l.Timeouts.HalfClose, DefaultHalfClose)
 	s := &service{
 		Listener: l,
-		backend: &backend.Backend{
-			Name:           l.Backend.Name,
-			Addresses:      l.Backend.Addresses,
-			ConnectTimeout: l.Backend.ConnectTimeout,
-		},
-		header: headerFormat(l.Backend),
+		header:   headerFormat(l.Backend),
 	}
 	s.plain = &starttls.Server{
 		Policy:       l.STARTTLS,
@@ -199,6 +195,9 @@ func newService(l Listener) (*service, error) {
 		TLSAvailable: s.tlsAvailable,
 	}
 	var err error
+	if s.backend, err = newPool(l.Backend, backend.Events{}); err != nil {
+		return nil, err
+	}
 	if s.tls, err = newIdentities(&s.Listener); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 	}

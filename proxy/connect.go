@@ -65,7 +65,7 @@ func (s *session) dial() (net.Conn, starttls.Greeting, error) {
 		return nil, starttls.Greeting{}, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
 	}
 	began := time.Now()
-	conn, err := s.backend.Dial(s.srv.draining)
+	conn, err := s.backend.Dial(s.srv.draining, s.client.Addr())
 	if err != nil {
 		return nil, starttls.Greeting{}, err
 	}

@@ -187,7 +187,7 @@ func TestClientWithoutAddress(t *testing.T) {
 }
 
 // TestDialErrors holds the errors of package net against their reasons, and
-// tries every address in order.
+// tries every address.
 func TestDialErrors(t *testing.T) {
 	backend := newBackend(t, mailServer)
 	tests := []struct {

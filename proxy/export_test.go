@@ -3,13 +3,14 @@ package proxy
 import (
 	"context"
 	"net"
+	"net/netip"
 )
 
 // DialFunc is a way to a backend of the test's own.
 type DialFunc func(context.Context) (net.Conn, error)
 
 // Dial calls f.
-func (f DialFunc) Dial(ctx context.Context) (net.Conn, error) { return f(ctx) }
+func (f DialFunc) Dial(ctx context.Context, _ netip.Addr) (net.Conn, error) { return f(ctx) }
 
 // Begin begins a session on conn, as if the server's one listener had accepted
 // it. With a dial that is not nil it is the way to the backend.

@@ -27,7 +27,7 @@ const aDay = 24 * time.Hour
 // done before.
 func inBubble(t *testing.T, mode proxy.Mode, change func(*proxy.Listener), script func(*peer), test func(*bubble)) {
 	t.Helper()
-	l := listenerTo(t, mode, "not dialled")
+	l := listenerTo(t, mode, "192.0.2.1:25") // not dialled
 	// The store's goroutines, which wait for the disk, stay outside.
 	if _, err := l.Certificates.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example"}); err != nil {
 		t.Fatal(err)

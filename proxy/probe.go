@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
@@ -15,23 +14,19 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 )
 
-// probeTimeout bounds the talk with one address behind the connect.
-const probeTimeout = 10 * time.Second
-
 // CheckBackend tells which of a backend's addresses do not greet as an SMTP
-// server that expects our PROXY header. It takes its leave with QUIT: to
-// connect and hang up makes some servers count an error.
+// server that expects our PROXY header, as the health checks do it. Of the
+// addresses of a host name one is enough.
 func CheckBackend(ctx context.Context, b Backend) error {
-	format := headerFormat(b)
 	var errs []error
 	for _, address := range b.Addresses {
-		one := backend.Backend{Name: b.Name, Addresses: []string{address}, ConnectTimeout: b.ConnectTimeout}
-		conn, err := one.Dial(ctx)
+		one := b
+		one.Addresses = []string{address}
+		pool, err := newPool(one, backend.Events{})
 		if err == nil {
-			err = probe(ctx, conn, format)
-			conn.Close()
-			if err != nil {
-				err = fmt.Errorf("backend %s: address %s: %w", b.Name, address, err)
+			var good int
+			if good, err = pool.CheckNow(ctx); good > 0 {
+				err = nil
 			}
 		}
 		errs = append(errs, err)
@@ -39,35 +34,52 @@ func CheckBackend(ctx context.Context, b Backend) error {
 	return errors.Join(errs...)
 }
 
-func probe(ctx context.Context, conn net.Conn, format proxyheader.Format) error {
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+// probed is what a probe finds out about a backend.
+type probed struct {
+	greeting []byte // with its line ends
+}
+
+// probe talks to a backend as far as it goes without a client, one step after
+// the other. It takes its leave with QUIT and waits for the reply: to connect
+// and hang up ends a process of Postfix with a fatal error. The caller closes
+// the connection.
+func probe(ctx context.Context, conn net.Conn, format proxyheader.Format) (*probed, error) {
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(past) })
 	defer stop()
-	if err := conn.SetDeadline(time.Now().Add(probeTimeout)); err != nil {
-		return err
+	greeting, err := probeGreeting(conn, format)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, ctx.Err()
 	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write([]byte("QUIT\r\n")); err == nil {
+		_, _ = starttls.ReadGreeting(conn) // the reply has the same form, and no meaning here
+	}
+	return &probed{greeting: greeting}, nil
+}
+
+// probeGreeting sends the header of a connection of our own, and returns the
+// greeting of a backend that takes mail.
+func probeGreeting(conn net.Conn, format proxyheader.Format) ([]byte, error) {
 	header, err := format.Probe(orLoopback(conn.LocalAddr()), orLoopback(conn.RemoteAddr()))
 	if err != nil {
-		return fmt.Errorf("PROXY header: %w", err)
+		return nil, fmt.Errorf("PROXY header: %w", err)
 	}
 	if _, err := conn.Write(header); err != nil {
-		return fmt.Errorf("PROXY header: %w", err)
+		return nil, fmt.Errorf("PROXY header: %w", err)
 	}
 	greeting, err := starttls.ReadGreeting(conn)
 	if err == nil {
 		err = checkGreeting(greeting)
 	}
 	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
 	case err != nil:
-		return noGreeting(err, format.Version)
+		return nil, noGreeting(err, format.Version)
 	case !greeting.Ready():
-		return fmt.Errorf("its greeting refuses clients: %s", escape.Field(string(bytes.TrimSpace(greeting.Text))))
+		return nil, fmt.Errorf("its greeting refuses clients: %s", escape.Field(string(bytes.TrimSpace(greeting.Text))))
 	}
-	if _, err := conn.Write([]byte("QUIT\r\n")); err == nil {
-		_, _ = starttls.ReadGreeting(conn) // the reply has the same form, and no meaning here
-	}
-	return nil
+	return greeting.Text, nil
 }
 
 // orLoopback gives an address to an end that has none, that of a unix socket:

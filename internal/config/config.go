@@ -124,7 +124,7 @@ type Listener struct {
 
 // Backend is one SMTP server behind the proxy.
 type Backend struct {
-	// Addresses are tried in order; each is host:port or unix:/path.
+	// Addresses are host:port or unix:/path.
 	Addresses  []string   `yaml:"addresses"`
 	ClientInfo ClientInfo `yaml:"client_info"`
 	// ProxyTLVs is nil with ClientInfoProxyV1, whose header carries none.

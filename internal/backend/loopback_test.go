@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
@@ -78,12 +79,23 @@ func silent(t *testing.T) string {
 	return ""
 }
 
+// real is a pool in the real network.
+func real(t *testing.T, timeout time.Duration, addresses ...string) *backend.Pool {
+	t.Helper()
+	p, err := backend.New(backend.Config{Name: "mta", Addresses: addresses, ConnectTimeout: timeout})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
 // reached dials and returns the name that the server said.
-func reached(t *testing.T, b *backend.Backend) string {
+func reached(t *testing.T, p *backend.Pool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), backend.DefaultConnectTimeout-time.Second) // shorter than a try by default
 	defer cancel()
-	conn, err := b.Dial(ctx)
+	conn, err := p.Dial(ctx, client)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,10 +110,12 @@ func reached(t *testing.T, b *backend.Backend) string {
 	return name
 }
 
-func TestDial_TakesTheFirstThatAccepts(t *testing.T) {
+func TestLoopback_TakesTheFirstThatAccepts(t *testing.T) {
 	first, second := server(t, "tcp", "127.0.0.1:0", "first"), server(t, "tcp", "127.0.0.1:0", "second")
 	socket := filepath.Join(t.TempDir(), "smtp")
 	server(t, "unix", socket, "socket")
+	six := server(t, "tcp", "[::1]:0", "six").Addr().String()
+	_, port, _ := net.SplitHostPort(second.Addr().String())
 	for _, c := range []struct {
 		name      string
 		addresses []string
@@ -113,21 +127,22 @@ func TestDial_TakesTheFirstThatAccepts(t *testing.T) {
 		{"no such socket", []string{"unix:" + socket + ".no", closed(t), second.Addr().String()}, "second"},
 		{"socket", []string{"unix:" + socket, first.Addr().String()}, "socket"},
 		{"socket last", []string{closed(t), "unix:" + socket}, "socket"},
+		{"IPv6", []string{closed(t), six}, "six"},
+		{"host name", []string{"localhost:" + port}, "second"},
 		{"first does not answer", []string{silent(t), second.Addr().String()}, "second"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := &backend.Backend{Name: "mta", Addresses: c.addresses, ConnectTimeout: time.Second}
-			if got := reached(t, b); got != c.want {
+			p := real(t, time.Second, c.addresses...)
+			if got := reached(t, p); got != c.want {
 				t.Errorf("reached %q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-func TestDial_TellsWhatEachAddressSaid(t *testing.T) {
+func TestLoopback_TellsWhatEachAddressSaid(t *testing.T) {
 	refused, quiet, socket := closed(t), silent(t), filepath.Join(t.TempDir(), "none")
-	b := &backend.Backend{Name: "mta", Addresses: []string{refused, quiet, "unix:" + socket}, ConnectTimeout: 50 * time.Millisecond}
-	conn, err := b.Dial(t.Context())
+	conn, err := real(t, 50*time.Millisecond, refused, quiet, "unix:"+socket).Dial(t.Context(), client)
 	if conn != nil || err == nil {
 		t.Fatalf("got %v, %v; want an error", conn, err)
 	}
@@ -149,19 +164,19 @@ func TestDial_TellsWhatEachAddressSaid(t *testing.T) {
 	}
 }
 
-func TestDial_ContextEndsAllTries(t *testing.T) {
+func TestLoopback_ContextEndsAllTries(t *testing.T) {
 	good := server(t, "tcp", "127.0.0.1:0", "good").Addr().String()
 	t.Run("before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := (&backend.Backend{Name: "mta", Addresses: []string{good, good}}).Dial(ctx)
+		_, err := real(t, 0, good, server(t, "tcp", "127.0.0.1:0", "other").Addr().String()).Dial(ctx, client)
 		requireOneTry(t, err)
 	})
 	t.Run("during", func(t *testing.T) {
 		addresses := []string{silent(t), good}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer time.AfterFunc(50*time.Millisecond, cancel).Stop()
-		_, err := (&backend.Backend{Name: "mta", Addresses: addresses}).Dial(ctx)
+		_, err := real(t, 0, addresses...).Dial(ctx, client)
 		requireOneTry(t, err)
 	})
 }
@@ -174,6 +189,44 @@ func requireOneTry(t *testing.T, err error) {
 	}
 	if n := strings.Count(err.Error(), "backend mta: "); n != 1 {
 		t.Errorf("%d addresses were tried, want 1: %v", n, err)
+	}
+}
+
+// A half-close is the real connection's, and a connection that has none says so.
+func TestLoopback_HalfClose(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := real(t, 0, l.Addr().String()).Dial(t.Context(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	served, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	served.SetDeadline(time.Now().Add(10 * time.Second))
+	if rest, err := io.ReadAll(served); err != nil || len(rest) > 0 {
+		t.Errorf("the server read %q, %v; want the end", rest, err)
+	}
+	if _, err := served.Write([]byte("x")); err != nil {
+		t.Error(err)
+	}
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Errorf("the other direction: %v", err)
+	}
+	pipe, _ := mustDial(t, newNetwork().pool(t, nil, "192.0.2.1:25"), client)
+	defer pipe.Close()
+	if err := pipe.(interface{ CloseWrite() error }).CloseWrite(); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("half-close of a pipe: %v", err)
 	}
 }
 
