@@ -126,7 +126,24 @@ type Backend struct {
 	// TraceHeader puts a Received header before each message, for backends that
 	// do not pass on what the PROXY header tells of TLS. BDAT is not offered then.
 	TraceHeader bool
+	Balance     Balance     // the zero value is LeastConnections
+	HealthCheck HealthCheck // the zero value is every 10 seconds
 }
+
+// Balance is how clients are shared out among the addresses that are up.
+type Balance = backend.Balance
+
+// The ways to share clients out.
+const (
+	LeastConnections = backend.LeastConnections // the address with the fewest open connections
+	RoundRobin       = backend.RoundRobin       // one after the other
+	ClientHash       = backend.ClientHash       // the same for each client IP address, IPv6 by its /64
+)
+
+// HealthCheck says how often each address is probed as by [CheckBackend], and
+// what becomes of it. Zero fields have the default; a negative Interval is no
+// health checks.
+type HealthCheck = backend.HealthCheck
 
 // dialer opens the connections to a backend, each for a client.
 type dialer interface {
@@ -139,7 +156,7 @@ type service struct {
 	Listener
 	tls            *identities
 	plain          *starttls.Server
-	backend        dialer
+	backend        dialer // a pool, given by usePools
 	header         proxyheader.Format
 	metrics        *metrics.Listener
 	backendMetrics *metrics.Backend
@@ -163,6 +180,8 @@ func (l Listener) check() error {
 	case l.Backend.ProxyVersion == 2 && l.Backend.MaxHeaderBytes != 0 && l.Backend.MaxHeaderBytes < proxyheader.MinMaxBytes:
 		return fmt.Errorf("backend %s: a PROXY header of %d bytes can not tell of TLS: want at least %d",
 			l.Backend.Name, l.Backend.MaxHeaderBytes, proxyheader.MinMaxBytes)
+	case !slices.Contains(balances, l.Backend.Balance):
+		return fmt.Errorf("backend %s: %q is no way to balance: want one of %q", l.Backend.Name, l.Backend.Balance, balances[1:])
 	}
 	for _, name := range l.Backend.ProxyTLVs {
 		if !slices.Contains(proxyTLVs, proxyheader.TLV(name)) {
@@ -195,14 +214,13 @@ func newService(l Listener) (*service, error) {
 		TLSAvailable: s.tlsAvailable,
 	}
 	var err error
-	if s.backend, err = newPool(l.Backend, backend.Events{}); err != nil {
-		return nil, err
-	}
 	if s.tls, err = newIdentities(&s.Listener); err != nil {
 		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 	}
 	return s, nil
 }
+
+var balances = []Balance{"", LeastConnections, RoundRobin, ClientHash}
 
 // proxyTLVs are all that can be sent.
 var proxyTLVs = append(slices.Clone(proxyheader.DefaultTLVs), proxyheader.ALPN)

@@ -25,18 +25,27 @@ type fakeBackend struct {
 	address string
 	script  func(*peer)
 
-	running sync.WaitGroup
-	mu      sync.Mutex
-	peers   []*peer
+	listener net.Listener // nil in memory
+	running  sync.WaitGroup
+	mu       sync.Mutex
+	peers    []*peer
 }
 
 // newBackend serves on loopback until the test ends.
 func newBackend(t testing.TB, script func(*peer)) *fakeBackend {
 	t.Helper()
-	b := &fakeBackend{t: t, script: script}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	b.address = l.Addr().String()
+	b := &fakeBackend{t: t, script: script, address: "127.0.0.1:0"}
+	b.listen()
+	t.Cleanup(b.kill)
+	return b
+}
+
+// listen begins to serve, at the start or after kill.
+func (b *fakeBackend) listen() {
+	b.t.Helper()
+	l, err := net.Listen("tcp", b.address)
+	must(b.t, err)
+	b.listener, b.address = l, l.Addr().String()
 	b.running.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -46,8 +55,12 @@ func newBackend(t testing.TB, script func(*peer)) *fakeBackend {
 			b.begin(conn)
 		}
 	})
-	t.Cleanup(func() { l.Close(); b.stop() })
-	return b
+}
+
+// kill ends it with all of its connections.
+func (b *fakeBackend) kill() {
+	b.listener.Close()
+	b.stop()
 }
 
 // stop closes what is open, waits for the scripts, and reports their faults.

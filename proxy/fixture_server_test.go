@@ -16,7 +16,8 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 )
 
-// listenerTo is a listener with a backend of one address. Tests change it.
+// listenerTo is a listener with a backend of one address, without health
+// checks. Tests change it.
 func listenerTo(t testing.TB, mode proxy.Mode, address string) proxy.Listener {
 	t.Helper()
 	return proxy.Listener{
@@ -27,7 +28,8 @@ func listenerTo(t testing.TB, mode proxy.Mode, address string) proxy.Listener {
 		Hostname:     "proxy.example",
 		Backend: proxy.Backend{
 			Name: "mta", Addresses: []string{address}, ProxyVersion: 2,
-			ProxyTLVs: []string{"ssl", "authority", "unique_id", "crc32c"},
+			ProxyTLVs:   []string{"ssl", "authority", "unique_id", "crc32c"},
+			HealthCheck: proxy.HealthCheck{Interval: -1}, // the tests count connections
 		},
 	}
 }

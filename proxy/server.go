@@ -29,6 +29,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	sockets map[string]*socket
+	pools   map[string]*pool // by the backend's name
 	serving bool
 	closed  bool
 }
@@ -93,6 +94,10 @@ func (srv *Server) Reload(listeners []Listener) error {
 	bound := make(map[string]bool, len(services))
 	var opened []*socket
 	var errs []error
+	pools, err := srv.usePools(services)
+	if err != nil {
+		return err
+	}
 	for _, s := range services {
 		key := s.key()
 		k := srv.sockets[key]
@@ -117,12 +122,12 @@ func (srv *Server) Reload(listeners []Listener) error {
 		}
 		return err
 	}
-	srv.replace(next, services, opened)
+	srv.replace(next, services, opened, pools)
 	return nil
 }
 
-// replace makes the next sockets the served ones. It needs mu.
-func (srv *Server) replace(next map[string]*socket, services []*service, opened []*socket) {
+// replace makes the next sockets and pools the served ones. It needs mu.
+func (srv *Server) replace(next map[string]*socket, services []*service, opened []*socket, pools map[string]*pool) {
 	gone := srv.names()
 	for _, s := range services {
 		s.count(srv.metrics)
@@ -134,6 +139,7 @@ func (srv *Server) replace(next map[string]*socket, services []*service, opened 
 		}
 	}
 	srv.sockets = next
+	srv.replacePools(pools)
 	if srv.serving {
 		for _, k := range opened {
 			srv.serve(k)
@@ -213,6 +219,9 @@ func (srv *Server) stopAccepting() {
 	srv.closed = true
 	for _, k := range srv.sockets {
 		k.Close()
+	}
+	for _, p := range srv.pools {
+		p.Close() // a backend may well go down together with us
 	}
 	srv.drain()
 }

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 )
 
 func serveCommand() *cobra.Command {
@@ -50,11 +48,6 @@ func serve(file string, log *logging, signals <-chan os.Signal) error {
 	if err := i.apply(cfg); err != nil {
 		return err
 	}
-	asking, stop := context.WithCancel(context.Background())
-	var asked sync.WaitGroup
-	asked.Go(func() { warnOfBackends(asking, log, cfg) })
-	defer asked.Wait()
-	defer stop()
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve() }()
 	for {
@@ -66,16 +59,6 @@ func serve(file string, log *logging, signals <-chan os.Signal) error {
 				return i.drain(signals)
 			}
 			i.reload(file)
-		}
-	}
-}
-
-// warnOfBackends tells at the start of backends that are down. The proxy
-// serves all the same: they may come up later than it.
-func warnOfBackends(ctx context.Context, log *logging, cfg *config.Config) {
-	for name := range cfg.Backends {
-		if err := proxy.CheckBackend(ctx, backendOf(cfg, name)); err != nil && ctx.Err() == nil {
-			log.Warn("backend does not answer; its clients get 421 until it does", "backend", name, "error", err)
 		}
 	}
 }

@@ -67,8 +67,9 @@ type HealthCheck struct {
 // Events are called when something happened, one at a time and in its order.
 // They must not call the Pool. Those that are nil are not called.
 type Events struct {
-	// Added and Removed tell of the addresses that the Pool has.
-	Added, Removed func(address string)
+	// Added and Removed tell of the addresses that the Pool has, and of the
+	// host name that they stand for, if any.
+	Added, Removed func(address, host string)
 	// Up tells that an address is in service, for the first time or again
 	// after it was down for so long.
 	Up func(address string, down time.Duration)
@@ -77,8 +78,8 @@ type Events struct {
 	// Checked tells of every check; err is nil for a good one.
 	Checked func(address string, err error)
 	// LookupFailed tells that a host name could not be looked up, once until it
-	// can be again. The addresses that it had stay.
-	LookupFailed func(host string, err error)
+	// can be again, and how many addresses are left: those that it had stay.
+	LookupFailed func(host string, err error, left int)
 }
 
 // Resolver looks up the addresses of a host name; *net.Resolver does.

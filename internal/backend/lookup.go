@@ -73,7 +73,8 @@ func (p *Pool) lookUpSource(ctx context.Context, s *source, maxAge time.Duration
 	defer p.mu.Unlock()
 	s.asked, s.err = time.Now(), err
 	if err != nil {
-		p.happened(!s.failed && p.config.Events.LookupFailed != nil, func() { p.config.Events.LookupFailed(s.host, err) })
+		left := p.left()
+		p.happened(!s.failed && p.config.Events.LookupFailed != nil, func() { p.config.Events.LookupFailed(s.host, err, left) })
 		s.failed = p.started // else it is still to be told
 		return
 	}
@@ -137,7 +138,8 @@ func (p *Pool) relist() {
 
 // begin tells of a new address, and starts its checks. It needs mu.
 func (p *Pool) begin(a *address) {
-	p.happened(p.config.Events.Added != nil, func() { p.config.Events.Added(a.name) })
+	name, host := a.name, a.host
+	p.happened(p.config.Events.Added != nil, func() { p.config.Events.Added(name, host) })
 	if p.config.Check == nil || p.config.Health.Interval < 0 {
 		return
 	}
@@ -152,6 +154,7 @@ func (p *Pool) unlist(a *address) {
 	if a.unwatch != nil {
 		a.unwatch()
 	}
-	p.happened(p.config.Events.Removed != nil, func() { p.config.Events.Removed(a.name) })
+	name, host := a.name, a.host
+	p.happened(p.config.Events.Removed != nil, func() { p.config.Events.Removed(name, host) })
 	p.forget(a)
 }

@@ -62,11 +62,11 @@ func (n *network) config(addresses ...string) backend.Config {
 		Name: "mta", Addresses: addresses, DialContext: n.dial, Resolver: n, Check: n.check,
 		Health: backend.HealthCheck{Interval: -1},
 		Events: backend.Events{
-			Added:        func(address string) { tell("added", address) },
-			Removed:      func(address string) { tell("removed", address) },
+			Added:        func(address, _ string) { tell("added", address) },
+			Removed:      func(address, _ string) { tell("removed", address) },
 			Up:           func(address string, down time.Duration) { tell("up", address) },
 			Down:         func(address string, err error, left int) { tell("down", address, string(rune('0'+left))) },
-			LookupFailed: func(host string, err error) { tell("lookup", host) },
+			LookupFailed: func(host string, _ error, _ int) { tell("lookup", host) },
 		},
 	}
 }

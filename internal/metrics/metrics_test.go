@@ -27,6 +27,7 @@ func all(t *testing.T) (*prometheus.Registry, *metrics.Proxy, *metrics.Certifica
 	reg := prometheus.NewPedanticRegistry()
 	p := metrics.NewProxy(reg)
 	mta := p.Backend("mta")
+	mta.AddressUp("127.0.0.1:10025")
 	p.Listener("submission", mta)
 	c := metrics.NewCertificates(reg)
 	c.Follow(func() metrics.CertificateState { return state("ecdsa") })

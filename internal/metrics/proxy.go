@@ -28,6 +28,8 @@ type Proxy struct {
 	bytes             *prometheus.CounterVec
 	dialDuration      *prometheus.HistogramVec
 	backendErrors     *prometheus.CounterVec
+	backendUp         *prometheus.GaugeVec
+	healthChecks      *prometheus.CounterVec
 	sni               *prometheus.CounterVec
 	panics            prometheus.Counter
 
@@ -70,6 +72,10 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 			"Time that successful connections to a backend took.", exchangeBuckets, "backend"),
 		backendErrors: r.counters("backend_errors_total",
 			"Backend connections that failed before the end of the greeting, by reason.", "backend", "reason"),
+		backendUp: r.gauges("backend_up",
+			"Whether a backend's address is in service.", "backend", "address"),
+		healthChecks: r.counters("backend_health_checks_total",
+			"Health checks of a backend's addresses, by result.", "backend", "result"),
 		sni: r.counters("sni_requests_total",
 			"Handshakes by the certificate folder that the client's server name led to.", "domain"),
 		panics: r.counters("panics_total",
@@ -171,7 +177,7 @@ func (p *Proxy) RemoveBackend(name string) {
 		return
 	}
 	delete(p.backends, name)
-	b.removed.Store(true)
+	b.remove()
 	for l := range maps.Values(p.listeners) {
 		l.forget(b)
 	}
@@ -184,6 +190,7 @@ func (p *Proxy) deleteSeries(label, value string) {
 	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
 		p.connections, p.open, p.acceptErrors, p.handshakes, p.handshakeFailures, p.handshakeDuration, p.starttls,
 		p.sessions, p.sessionDuration, p.messages, p.bytes, p.dialDuration, p.backendErrors,
+		p.backendUp, p.healthChecks,
 	} {
 		vec.DeletePartialMatch(match)
 	}
