@@ -169,6 +169,8 @@ func (i *instance) ready() error {
 		return errors.New("starting")
 	case !shown.certificates.Usable():
 		return errors.New("no certificate can be served")
+	case shown.config.Admin.ReadyNeedsBackend:
+		return i.server.BackendsUp()
 	}
 	return nil
 }
@@ -248,6 +250,8 @@ func backendOf(cfg *config.Config, name string) proxy.Backend {
 		ProxyTLVs:      b.ProxyTLVs,
 		MaxHeaderBytes: b.MaxHeaderBytes,
 		TraceHeader:    b.TraceHeader,
+		Balance:        proxy.Balance(b.Balance),
+		HealthCheck:    proxy.HealthCheck(b.HealthCheck),
 	}
 }
 

@@ -97,6 +97,45 @@ func TestServeTellsWhatIsInForce(t *testing.T) {
 	}
 }
 
+// TestReadyNeedsBackend: /readyz says no while no address of a backend is up,
+// and the reason; a reload sets it, and takes it back.
+func TestReadyNeedsBackend(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	good := s.backend
+	s.backend = freeport.Loopback(t)
+	s.write(t, s.yaml())
+	r := startServe(t, s) // ready without a backend
+	const healthCheck = "\n    health_check: {interval: 100ms, rise: 1}"
+	needing := func(backend string) string {
+		s.backend = backend
+		text := strings.Replace(s.yaml(), "admin:\n", "admin:\n  ready_needs_backend: true\n", 1)
+		return strings.Replace(text, backend+`"]`, backend+`"]`+healthCheck, 1)
+	}
+	ready := func(code int, fragments ...string) {
+		t.Helper()
+		eventually(t, strings.Join(append([]string{"/readyz is as wanted:"}, fragments...), " "), func() bool {
+			got, body := r.get("/readyz")
+			for _, fragment := range fragments {
+				if !strings.Contains(body, fragment) {
+					return false
+				}
+			}
+			return got == code
+		})
+	}
+	r.write(t, needing(s.backend))
+	r.hup()
+	ready(http.StatusServiceUnavailable, "backend mta: no address is up: dial tcp "+s.backend, "connection refused")
+	if code, _ := r.get("/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz: %d", code)
+	}
+	r.write(t, needing(good))
+	r.hup()
+	ready(http.StatusOK)
+	r.waitLog(t, `msg="configuration reloaded"`)
+}
+
 func TestReloadChangesWhatTheFileChanges(t *testing.T) {
 	t.Parallel()
 	r := startServe(t, newSite(t))

@@ -46,6 +46,24 @@ func (s *source) checkRange(field *int, lowest, highest int) {
 	}
 }
 
+func (s *source) checkDuration(field *time.Duration, lowest, highest time.Duration) {
+	if *field < lowest || *field > highest {
+		s.fault(field, "%s is out of range: want %s to %s", brief(*field), brief(lowest), brief(highest))
+	}
+}
+
+// brief writes a duration as people do: 1h and not 1h0m0s.
+func brief(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
 func (s *source) checkName(field any, name, what string) {
 	if !simpleName.MatchString(name) {
 		s.fault(field, "%q is not a name for a %s: want 1 to 63 of a-z, 0-9, _ and -", name, what)
@@ -65,6 +83,7 @@ func (s *source) checkBackend(name string, b *Backend) {
 			s.fault(&b.Addresses[i], "%v", err)
 		}
 	}
+	s.checkHealthCheck(&b.HealthCheck)
 	if b.ClientInfo == ClientInfoProxyV1 {
 		s.checkProxyV1(b)
 		return
@@ -77,6 +96,21 @@ func (s *source) checkBackend(name string, b *Backend) {
 		}
 	}
 	s.checkRange(&b.MaxHeaderBytes, 128, 4096)
+}
+
+// The bounds of health_check. Below the lowest times a backend would have more
+// health checks than clients, and a busy one would seem to be down.
+const (
+	minHealthTime  = 100 * time.Millisecond
+	maxHealthTime  = time.Hour
+	maxHealthCount = 100
+)
+
+func (s *source) checkHealthCheck(h *HealthCheck) {
+	s.checkDuration(&h.Interval, minHealthTime, maxHealthTime)
+	s.checkDuration(&h.Timeout, minHealthTime, maxHealthTime)
+	s.checkRange(&h.Rise, 1, maxHealthCount)
+	s.checkRange(&h.Fall, 1, maxHealthCount)
 }
 
 // checkProxyV1 refuses what would have no effect on a version 1 header.

@@ -132,6 +132,18 @@ type Backend struct {
 	MaxHeaderBytes int      `yaml:"max_header_bytes"`
 	// TraceHeader puts a Received header with the TLS facts before each message.
 	TraceHeader bool `yaml:"trace_header"`
+	// Balance is how clients are shared out among Addresses.
+	Balance     Balance     `yaml:"balance"`
+	HealthCheck HealthCheck `yaml:"health_check"`
+}
+
+// HealthCheck says how the addresses of a backend are checked. All of it is
+// above zero.
+type HealthCheck struct {
+	Interval time.Duration `yaml:"interval"`
+	Timeout  time.Duration `yaml:"timeout"`
+	Rise     int           `yaml:"rise"` // good checks that bring an address back
+	Fall     int           `yaml:"fall"` // bad checks that take it out
 }
 
 // Limits bound what a client may do before TLS.
@@ -160,6 +172,8 @@ type Log struct {
 type Admin struct {
 	Address string `yaml:"address"` // AdminOff switches it off
 	Pprof   bool   `yaml:"pprof"`
+	// ReadyNeedsBackend makes readiness depend on the backends.
+	ReadyNeedsBackend bool `yaml:"ready_needs_backend"`
 }
 
 // AdminOff is the Admin.Address that stands for no admin listener.

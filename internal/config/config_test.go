@@ -41,6 +41,8 @@ func wantMinimal() *config.Config {
 			ClientInfo:     config.ClientInfoProxyV2,
 			ProxyTLVs:      []string{"ssl", "authority", "unique_id", "crc32c"},
 			MaxHeaderBytes: 232,
+			Balance:        config.LeastConnections,
+			HealthCheck:    defaultHealthCheck,
 		}},
 		Limits: config.Limits{PreTLSCommands: 100, PreTLSErrors: 20},
 		Timeouts: config.Timeouts{
@@ -55,6 +57,8 @@ func wantMinimal() *config.Config {
 		Admin: config.Admin{Address: "127.0.0.1:9465"},
 	}
 }
+
+var defaultHealthCheck = config.HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 3}
 
 func load(t *testing.T, file string) *config.Config {
 	t.Helper()
@@ -171,8 +175,13 @@ func TestEveryKeyIsRead(t *testing.T) {
 				ProxyTLVs:      []string{"alpn"},
 				MaxHeaderBytes: 4096,
 				TraceHeader:    true,
+				Balance:        config.ClientHash,
+				HealthCheck:    config.HealthCheck{Interval: time.Second, Timeout: 200 * time.Millisecond, Rise: 1, Fall: 100},
 			},
-			"old-mta": {Addresses: []string{"192.0.2.1:25"}, ClientInfo: config.ClientInfoProxyV1, MaxHeaderBytes: 232},
+			"old-mta": {
+				Addresses: []string{"192.0.2.1:25"}, ClientInfo: config.ClientInfoProxyV1, MaxHeaderBytes: 232, Balance: config.RoundRobin,
+				HealthCheck: config.HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 1},
+			},
 		},
 		Limits: config.Limits{PreTLSCommands: 1, PreTLSErrors: 100000},
 		Timeouts: config.Timeouts{
@@ -184,7 +193,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 			Drain:      5 * time.Millisecond,
 		},
 		Log:   config.Log{Level: slog.LevelDebug, Format: "json"},
-		Admin: config.Admin{Address: "[::]:9465", Pprof: true},
+		Admin: config.Admin{Address: "[::]:9465", Pprof: true, ReadyNeedsBackend: true},
 	})
 }
 

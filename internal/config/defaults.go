@@ -19,6 +19,10 @@ const (
 	defaultMaxHeaderBytes = 232
 )
 
+// defaultHealthCheck finds a dead address within half a minute where no client
+// comes, and leaves an address that restarts the time to.
+var defaultHealthCheck = HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 3}
+
 var defaultProxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c"}
 
 // defaults is the Config of a file that sets nothing. docs/configuration.md
@@ -71,6 +75,8 @@ func (s *source) complete(cfg *Config) {
 		if !s.isSet(&b.MaxHeaderBytes) {
 			b.MaxHeaderBytes = defaultMaxHeaderBytes
 		}
+		b.Balance = cmp.Or(b.Balance, LeastConnections)
+		s.inherit(reflect.ValueOf(&b.HealthCheck).Elem(), reflect.ValueOf(&defaultHealthCheck).Elem())
 	}
 }
 

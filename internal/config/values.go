@@ -90,6 +90,23 @@ func (c *ClientInfo) UnmarshalText(text []byte) error {
 	return oneOf(c, text, "a way to pass on the client's address", ClientInfoProxyV2, ClientInfoProxyV1)
 }
 
+// Balance is how clients are shared out among the addresses of a backend.
+type Balance string
+
+const (
+	// LeastConnections prefers the address with the fewest connections.
+	LeastConnections Balance = "least_connections"
+	// RoundRobin takes one address after the other.
+	RoundRobin Balance = "round_robin"
+	// ClientHash gives a client the same address each time.
+	ClientHash Balance = "client_hash"
+)
+
+// UnmarshalText reads least_connections, round_robin or client_hash.
+func (b *Balance) UnmarshalText(text []byte) error {
+	return oneOf(b, text, "a way to share clients out", LeastConnections, RoundRobin, ClientHash)
+}
+
 // oneOf sets v to text if that is a known value; what names the kind of value.
 func oneOf[T ~string](v *T, text []byte, what string, known ...T) error {
 	names := make([]string, len(known))
