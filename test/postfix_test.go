@@ -21,6 +21,7 @@ const mailUser = 5000
 type postfix struct {
 	*process
 	maildir
+	dir     string // its configuration and all else
 	queue   string
 	direct  string // smtpd without a PROXY header
 	proxied string // smtpd that wants a PROXY header
@@ -67,15 +68,21 @@ func startPostfix(t testing.TB, settings ...string) *postfix {
 	writeFile(t, log, "")
 	ownedDir(t, filepath.Join(dir, "data"), 0o700, postfixUser(t, "postfix"), -1)
 
-	// -s leaves standard output open; master goes into no background.
-	command := exec.Command(postfixMaster(), "-c", dir, "-s")
 	p := &postfix{
-		process: startProcess(t, "Postfix", log, command),
 		maildir: maildir(filepath.Join(mail, "inbox")),
-		queue:   queue, direct: direct, proxied: proxied,
+		dir:     dir, queue: queue, direct: direct, proxied: proxied,
 	}
-	waitListening(t, p.process, direct)
+	p.start(t)
 	return p
+}
+
+// start begins the process, at first or after kill.
+func (p *postfix) start(t testing.TB) {
+	t.Helper()
+	// -s leaves standard output open; master goes into no background.
+	command := exec.Command(postfixMaster(), "-c", p.dir, "-s")
+	p.process = startProcess(t, "Postfix", filepath.Join(p.dir, "postfix.log"), command)
+	waitListening(t, p.process, p.direct)
 }
 
 // queued lists the files of messages that wait or are being taken in.

@@ -66,6 +66,9 @@ type setup struct {
 	logFormat    string // json
 	logLevel     string // info
 	environment  []string
+
+	others      []string // further addresses of the backend
+	backendKeys string   // further keys of the backend, in flow style
 }
 
 // complete fills in the zero fields.
@@ -95,17 +98,24 @@ func (s setup) yaml() string {
 	if s.maxHeader != 0 {
 		header += fmt.Sprintf(", max_header_bytes: %d", s.maxHeader)
 	}
+	addresses := fmt.Sprintf("%q", s.backend)
+	for _, other := range s.others {
+		addresses += fmt.Sprintf(", %q", other)
+	}
+	if s.backendKeys != "" {
+		header += ", " + s.backendKeys
+	}
 	return fmt.Sprintf(`certificates: {directory: %q, default: %s, rescan: %s}
 tls: {%s}
 listeners:
   - {name: submissions, address: %q, mode: implicit, backend: mta}
   - {name: submission, address: %q, mode: starttls, starttls: required, backend: mta, hostname: %s}
 %sbackends:
-  mta: {addresses: [%q], %s}
+  mta: {addresses: [%s], %s}
 admin: {address: %q}
 timeouts: {drain: %s, %s}
 log: {level: %s, format: %s}
-`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, yamlOfPairs(s.pairs), s.backend,
+`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, yamlOfPairs(s.pairs), addresses,
 		header, s.admin, s.drain, s.timeouts, s.logLevel, s.logFormat)
 }
 
