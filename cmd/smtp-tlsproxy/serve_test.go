@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"io"
 	"net/http"
 	"os"
@@ -134,6 +135,43 @@ func TestReadyNeedsBackend(t *testing.T) {
 	r.hup()
 	ready(http.StatusOK)
 	r.waitLog(t, `msg="configuration reloaded"`)
+}
+
+// TestStatusTellsOfBackends: state and last error of each address.
+func TestStatusTellsOfBackends(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dead := freeport.Loopback(t)
+	s.write(t, strings.Replace(s.yaml(), `addresses: ["`, `addresses: ["`+dead+`", "`, 1))
+	r := startServe(t, s)
+	var got struct {
+		Backends []struct {
+			Name, Greeting string
+			Addresses      []struct {
+				Address, State string
+				LastError      string `json:"last_error"`
+				Since          time.Time
+			}
+		}
+	}
+	eventually(t, "both addresses are checked", func() bool {
+		_, body := r.get("/status.json")
+		if err := json.Unmarshal([]byte(body), &got); err != nil || len(got.Backends) != 1 || len(got.Backends[0].Addresses) != 2 {
+			t.Fatalf("%v in %s", err, body)
+		}
+		b := got.Backends[0]
+		return b.Addresses[0].State == "down" && b.Addresses[1].State == "up"
+	})
+	b := got.Backends[0]
+	if b.Name != "mta" || !strings.HasPrefix(b.Greeting, "220 localhost ") {
+		t.Errorf("%+v", b)
+	}
+	if a := b.Addresses[0]; a.Address != dead || !strings.Contains(a.LastError, "connection refused") || a.Since.IsZero() {
+		t.Errorf("%+v", a)
+	}
+	if a := b.Addresses[1]; a.Address != s.backend || a.LastError != "" || a.Since.IsZero() {
+		t.Errorf("%+v", a)
+	}
 }
 
 func TestReloadChangesWhatTheFileChanges(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 )
 
 // shown is what is in force. It never changes, so that the pages of the admin
@@ -23,6 +24,7 @@ type status struct {
 	Reason        string              `json:"reason,omitempty"` // why not
 	Configuration configurationStatus `json:"configuration"`
 	Listeners     []listenerStatus    `json:"listeners"`
+	Backends      []backendStatus     `json:"backends"`
 	Certificates  certificatesStatus  `json:"certificates"`
 }
 
@@ -36,6 +38,22 @@ type listenerStatus struct {
 	Address string `json:"address"`
 	Mode    string `json:"mode"`
 	Backend string `json:"backend"`
+}
+
+type backendStatus struct {
+	Name      string          `json:"name"`
+	Greeting  string          `json:"greeting,omitempty"` // of the newest good health check
+	Addresses []addressStatus `json:"addresses"`
+}
+
+type addressStatus struct {
+	Address     string     `json:"address"`
+	Host        string     `json:"host,omitempty"` // the name that it was looked up from
+	State       string     `json:"state"`
+	Since       *time.Time `json:"since,omitempty"`
+	Connections int        `json:"connections"`
+	LastError   string     `json:"last_error,omitempty"` // stays when it is up again
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
 }
 
 type certificatesStatus struct {
@@ -83,8 +101,35 @@ func (i *instance) status() any {
 		now.Configuration.Refused = *refused
 	}
 	now.Listeners = s.listeners
+	now.Backends = backendStatuses(i.server.Backends())
 	now.Certificates = s.certificates.status()
 	return now
+}
+
+func backendStatuses(backends []proxy.BackendStatus) []backendStatus {
+	var all []backendStatus
+	for _, b := range backends {
+		now := backendStatus{Name: b.Name, Greeting: b.Greeting}
+		for _, a := range b.Addresses {
+			one := addressStatus{
+				Address: a.Address, Host: a.Host, State: a.State.String(), Since: unlessZero(a.Since),
+				Connections: a.Open, LastErrorAt: unlessZero(a.LastErrorAt),
+			}
+			if a.LastError != nil {
+				one.LastError = a.LastError.Error()
+			}
+			now.Addresses = append(now.Addresses, one)
+		}
+		all = append(all, now)
+	}
+	return all
+}
+
+func unlessZero(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func (c *certificates) status() certificatesStatus {
