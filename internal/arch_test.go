@@ -39,7 +39,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"internal/config", "internal/nearest tlsopts gopkg.in/yaml.v3"},
 	{"internal/metrics", "tlsopts github.com/prometheus/client_golang"},
 	{"internal/proxyheader", "tlsopts github.com/pires/go-proxyproto"},
-	{"internal/limit", "golang.org/x/time"},
+	{"internal/limit", ""},
 	{"internal/backend", ""},
 	{"internal/devcert", ""},
 	{"internal/escape", ""},
