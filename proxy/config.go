@@ -52,6 +52,7 @@ const (
 // Config is what a Server serves.
 type Config struct {
 	Listeners []Listener
+	Limits    Limits
 	Metrics   *Metrics     // nil: nothing is counted
 	Logger    *slog.Logger // nil: nothing is logged
 }

@@ -121,6 +121,10 @@ func (e *ending) level() slog.Level {
 		if errors.Is(e.err, io.EOF) || errors.Is(e.err, syscall.ECONNRESET) || errors.Is(e.err, syscall.EPIPE) {
 			return slog.LevelDebug
 		}
+	case metrics.SessionRefused:
+		if _, flood := errors.AsType[*refusal](e.err); flood {
+			return slog.LevelDebug
+		}
 	}
 	return slog.LevelInfo
 }

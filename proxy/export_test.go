@@ -38,3 +38,14 @@ func (srv *Server) only() *service {
 	}
 	panic("the server has no listener")
 }
+
+// Slots is how many connections count against the limits.
+func (srv *Server) Slots() int { return srv.limits.Connections() }
+
+// HoldTurn takes a handshake's turn, as a handshake does that computes. It
+// reports whether one was free.
+func (srv *Server) HoldTurn() (release func(), free bool) {
+	turn := srv.limits.Turn()
+	free = turn.Try()
+	return turn.Yield, free
+}

@@ -34,6 +34,12 @@ func listenerTo(t testing.TB, mode proxy.Mode, address string) proxy.Listener {
 	}
 }
 
+// unlimited is for tests whose one client comes more often than any client
+// should.
+var unlimited = proxy.Limits{
+	Connections: -1, ConnectionsPerClient: -1, HandshakesPerSecondPerClient: -1, ConcurrentHandshakes: -1,
+}
+
 // server is a Server under test, with what it logs and counts.
 type server struct {
 	*proxy.Server
@@ -52,6 +58,7 @@ func listen(t testing.TB, listeners ...proxy.Listener) *server {
 	var err error
 	srv.Server, err = proxy.Listen(proxy.Config{
 		Listeners: listeners,
+		Limits:    unlimited,
 		Metrics:   metrics,
 		Logger:    slog.New(slog.NewJSONHandler(srv.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

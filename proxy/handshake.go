@@ -21,6 +21,8 @@ func (s *session) handshake() *ending {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(s.srv.killed, s.HandshakeTimeout)
 	defer cancel()
+	s.conn.beginTurns(ctx)
+	defer s.conn.endTurns()
 	conn := tls.Server(s.conn, s.service.tls.config)
 	err := conn.HandshakeContext(ctx)
 	if err == nil {

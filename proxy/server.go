@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/limit"
 )
 
 // ErrServerClosed is returned by Serve and Reload after Shutdown or Close.
@@ -19,6 +21,8 @@ var ErrServerClosed = errors.New("proxy: server closed")
 type Server struct {
 	log     *slog.Logger
 	metrics *Metrics
+	limits  *limit.Limiter
+	full    fullWarning
 
 	draining context.Context // ends when Shutdown begins
 	drain    context.CancelFunc
@@ -44,6 +48,8 @@ func Listen(config Config) (*Server, error) {
 	if srv.metrics == nil {
 		srv.metrics = NewMetrics(prometheus.NewRegistry())
 	}
+	srv.limits = limit.New(limit.Limits{})
+	srv.SetLimits(config.Limits)
 	srv.draining, srv.drain = context.WithCancel(context.Background())
 	srv.killed, srv.kill = context.WithCancel(context.Background())
 	if err := srv.Reload(config.Listeners); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/limit"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 )
@@ -26,6 +27,7 @@ type session struct {
 	id     string // in logs, replies of ours and the UNIQUE_ID TLV
 	began  time.Time
 	conn   *clientConn
+	slot   limit.Slot
 	client netip.AddrPort
 	local  netip.AddrPort // where the client connected to
 
@@ -44,14 +46,14 @@ type session struct {
 type clientConn struct {
 	net.Conn
 	session *session
+	turn    turn
 }
 
 // CloseWrite ends our direction of the connection.
 func (c *clientConn) CloseWrite() error { return closeWrite(c.Conn) }
 
-// start begins the session of a client that was accepted.
+// start begins the session of a client that was accepted, or refuses it.
 func (srv *Server) start(conn net.Conn, service *service) {
-	srv.running.Add(1)
 	service.metrics.ConnectionOpened()
 	s := &session{
 		service: service,
@@ -62,6 +64,11 @@ func (srv *Server) start(conn net.Conn, service *service) {
 		local:   backend.AddrPort(conn.LocalAddr()),
 	}
 	s.conn = &clientConn{Conn: conn, session: s}
+	if r := s.admit(); r != nil {
+		s.refuse(r)
+		return
+	}
+	srv.running.Add(1)
 	go s.serve()
 }
 
@@ -73,9 +80,10 @@ func newID() string {
 	return hex.EncodeToString(id[:])
 }
 
-// serve owns the client's connection, the log line and the metrics.
+// serve owns the client's connection, its slot, the log line and the metrics.
 func (s *session) serve() {
 	defer s.srv.running.Done()
+	defer s.slot.Release()
 	cut := context.AfterFunc(s.srv.killed, func() { s.conn.Close() })
 	end := s.runSafely()
 	s.report(end)

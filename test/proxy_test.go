@@ -60,6 +60,7 @@ type setup struct {
 	drain        string // 10s
 	maxHeader    int    // the default
 	tls          string // keys of the tls block, in flow style
+	limits       string // keys of the limits block, likewise; as many handshakes as a test likes
 	timeouts     string // further keys of the timeouts block, likewise
 	pairs        []pair // further listeners
 	rescan       string // 1m
@@ -70,6 +71,10 @@ type setup struct {
 	others      []string // further addresses of the backend
 	backendKeys string   // further keys of the backend, in flow style
 }
+
+// manyHandshakes lets one address, which all clients of a test may have, come
+// as often as it likes.
+const manyHandshakes = "handshakes_per_second_per_client: 1000000"
 
 // complete fills in the zero fields.
 func (s setup) complete(t testing.TB) setup {
@@ -82,7 +87,8 @@ func (s setup) complete(t testing.TB) setup {
 	defaults := []struct {
 		field *string
 		value string
-	}{{&s.clientInfo, "proxy-v2"}, {&s.hostname, "mail.a.example"}, {&s.drain, "10s"}, {&s.rescan, "1m"}, {&s.logFormat, "json"}, {&s.logLevel, "info"}}
+	}{{&s.clientInfo, "proxy-v2"}, {&s.hostname, "mail.a.example"}, {&s.drain, "10s"}, {&s.rescan, "1m"}, {&s.logFormat, "json"}, {&s.logLevel, "info"},
+		{&s.limits, manyHandshakes}}
 	for _, d := range defaults {
 		if *d.field == "" {
 			*d.field = d.value
@@ -113,10 +119,11 @@ listeners:
 %sbackends:
   mta: {addresses: [%s], %s}
 admin: {address: %q}
+limits: {%s}
 timeouts: {drain: %s, %s}
 log: {level: %s, format: %s}
 `, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, yamlOfPairs(s.pairs), addresses,
-		header, s.admin, s.drain, s.timeouts, s.logLevel, s.logFormat)
+		header, s.admin, s.limits, s.drain, s.timeouts, s.logLevel, s.logFormat)
 }
 
 // proxy is the program under test, serving.

@@ -84,9 +84,11 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 		return err
 	}
 	if i.server == nil {
-		i.server, err = proxy.Listen(proxy.Config{Listeners: listeners, Metrics: i.proxyMetrics, Logger: i.log.Logger})
-	} else {
-		err = i.server.Reload(listeners)
+		i.server, err = proxy.Listen(proxy.Config{
+			Listeners: listeners, Limits: limitsOf(cfg), Metrics: i.proxyMetrics, Logger: i.log.Logger,
+		})
+	} else if err = i.server.Reload(listeners); err == nil {
+		i.server.SetLimits(limitsOf(cfg))
 	}
 	if err != nil {
 		return err
@@ -234,6 +236,15 @@ var modes = map[config.Mode]proxy.Mode{
 var policies = map[config.STARTTLS]starttls.Policy{
 	config.STARTTLSRequired: starttls.Required,
 	config.STARTTLSOptional: starttls.Optional,
+}
+
+func limitsOf(cfg *config.Config) proxy.Limits {
+	return proxy.Limits{
+		Connections:                  cfg.Limits.Connections,
+		ConnectionsPerClient:         cfg.Limits.ConnectionsPerClient,
+		HandshakesPerSecondPerClient: cfg.Limits.HandshakeRate,
+		ConcurrentHandshakes:         cfg.Limits.ConcurrentHandshakes,
+	}
 }
 
 func backendOf(cfg *config.Config, name string) proxy.Backend {

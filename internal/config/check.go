@@ -18,8 +18,7 @@ func (s *source) check(cfg *Config) {
 	s.checkUse(cfg)
 	s.checkAddresses(cfg)
 	s.checkBackends(cfg)
-	s.checkRange(&cfg.Limits.PreTLSCommands, 1, 100000)
-	s.checkRange(&cfg.Limits.PreTLSErrors, 1, 100000)
+	s.checkLimits(&cfg.Limits)
 	if cfg.Timeouts.RelayIdle < minRelayIdle {
 		s.fault(&cfg.Timeouts.RelayIdle,
 			"%v is too short: a client waits 10m for the reply to its final dot (RFC 5321 section 4.5.3.2.6), and to give up sooner doubles messages; want 10m or more",
@@ -38,6 +37,16 @@ func (s *source) checkCertificates(c *Certificates) {
 	if strings.HasPrefix(c.Default, ".") || strings.ContainsRune(c.Default, '/') {
 		s.fault(&c.Default, "%q is not the name of a folder in certificates.directory: want one without a slash that does not begin with a dot", c.Default)
 	}
+}
+
+// checkLimits takes no 0, which could be meant for no limit or for no client.
+// For no limit there are numbers that are never reached.
+func (s *source) checkLimits(l *Limits) {
+	for _, field := range []*int{&l.Connections, &l.ConnectionsPerClient, &l.HandshakeRate, &l.ConcurrentHandshakes} {
+		s.checkRange(field, 1, 1_000_000)
+	}
+	s.checkRange(&l.PreTLSCommands, 1, 100000)
+	s.checkRange(&l.PreTLSErrors, 1, 100000)
 }
 
 func (s *source) checkRange(field *int, lowest, highest int) {

@@ -146,8 +146,13 @@ type HealthCheck struct {
 	Fall     int           `yaml:"fall"` // bad checks that take it out
 }
 
-// Limits bound what a client may do before TLS.
+// Limits bound what clients may take. All are above zero.
 type Limits struct {
+	Connections          int `yaml:"connections"`
+	ConnectionsPerClient int `yaml:"connections_per_client"`
+	HandshakeRate        int `yaml:"handshakes_per_second_per_client"`
+	ConcurrentHandshakes int `yaml:"concurrent_handshakes"`
+	// The others bound what a client may do before TLS.
 	PreTLSCommands int `yaml:"pretls_commands"`
 	PreTLSErrors   int `yaml:"pretls_errors"`
 }

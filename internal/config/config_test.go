@@ -44,7 +44,10 @@ func wantMinimal() *config.Config {
 			Balance:        config.LeastConnections,
 			HealthCheck:    defaultHealthCheck,
 		}},
-		Limits: config.Limits{PreTLSCommands: 100, PreTLSErrors: 20},
+		Limits: config.Limits{
+			Connections: 20000, ConnectionsPerClient: 200, HandshakeRate: 50, ConcurrentHandshakes: 256,
+			PreTLSCommands: 100, PreTLSErrors: 20,
+		},
 		Timeouts: config.Timeouts{
 			PreTLSIdle: 5 * time.Minute,
 			RelayIdle:  11 * time.Minute,
@@ -183,7 +186,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 				HealthCheck: config.HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 1},
 			},
 		},
-		Limits: config.Limits{PreTLSCommands: 1, PreTLSErrors: 100000},
+		Limits: config.Limits{
+			Connections: 1_000_000, ConnectionsPerClient: 1, HandshakeRate: 2, ConcurrentHandshakes: 3,
+			PreTLSCommands: 1, PreTLSErrors: 100000,
+		},
 		Timeouts: config.Timeouts{
 			PreTLSIdle: time.Second,
 			RelayIdle:  10 * time.Minute,

@@ -38,7 +38,14 @@ func defaults() *Config {
 			SessionTickets:   SessionTickets{Rotate: 12 * time.Hour, Lifetime: 24 * time.Hour},
 			HandshakeTimeout: 30 * time.Second,
 		},
-		Limits: Limits{PreTLSCommands: 100, PreTLSErrors: 20},
+		Limits: Limits{
+			Connections:          20000,
+			ConnectionsPerClient: 200,
+			HandshakeRate:        50,
+			ConcurrentHandshakes: 256,
+			PreTLSCommands:       100,
+			PreTLSErrors:         20,
+		},
 		Timeouts: Timeouts{
 			PreTLSIdle: 5 * time.Minute,
 			RelayIdle:  11 * time.Minute, // above minRelayIdle

@@ -30,6 +30,19 @@ var handshakeFailures = []HandshakeFailure{
 	HandshakeALPN, HandshakeClientAlert, HandshakeClientCertRequired, HandshakeClientCertBad, HandshakeOther,
 }
 
+// Rejection is why a connection was closed as soon as it was accepted.
+type Rejection string
+
+// The reasons of connections_rejected_total.
+const (
+	RejectedMaxConnections Rejection = "max_connections" // limits.connections
+	RejectedPerClient      Rejection = "per_client"      // limits.connections_per_client
+	RejectedHandshakeRate  Rejection = "handshake_rate"  // limits.handshakes_per_second_per_client
+	RejectedDraining       Rejection = "draining"        // it came while we shut down
+)
+
+var rejections = []Rejection{RejectedMaxConnections, RejectedPerClient, RejectedHandshakeRate, RejectedDraining}
+
 // STARTTLSOutcome is how the plain phase of a STARTTLS listener ended.
 type STARTTLSOutcome string
 

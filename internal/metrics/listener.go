@@ -15,6 +15,7 @@ type Listener struct {
 
 	connections     prometheus.Counter
 	open            prometheus.Gauge
+	rejected        set[Rejection]
 	acceptErrors    prometheus.Counter
 	failed          prometheus.Counter
 	failures        set[HandshakeFailure]
@@ -38,6 +39,7 @@ func newListener(p *Proxy, name string) *Listener {
 		name:            name,
 		connections:     p.connections.WithLabelValues(name),
 		open:            p.open.WithLabelValues(name),
+		rejected:        newSet(p.rejected, rejections, name),
 		acceptErrors:    p.acceptErrors.WithLabelValues(name),
 		failed:          p.handshakes.WithLabelValues(name, "failed", none, none, none, "false"),
 		failures:        newSet(p.handshakeFailures, handshakeFailures, name),
@@ -63,6 +65,10 @@ func (l *Listener) ConnectionOpened() {
 
 // ConnectionClosed takes a connection out of those that are open.
 func (l *Listener) ConnectionClosed() { l.open.Dec() }
+
+// ConnectionRejected counts a connection that was closed as soon as it was
+// accepted.
+func (l *Listener) ConnectionRejected(reason Rejection) { l.rejected.inc(reason) }
 
 // AcceptError counts a failed accept.
 func (l *Listener) AcceptError() { l.acceptErrors.Inc() }

@@ -104,7 +104,8 @@ func TestSeriesStartAtZero(t *testing.T) {
 	reg, _, _ := all(t)
 	for _, series := range [][]string{
 		{"connections_total", "listener", "submission"}, {"connections_open", "listener", "submission"},
-		{"accept_errors_total", "listener", "submission"},
+		{"accept_errors_total", "listener", "submission"}, {"connections_rejected_total", "reason", "per_client"},
+		{"connections_limit"}, {"handshakes_waiting"},
 		{"tls_handshakes_total", "listener", "submission", "result", "failed", "version", "none", "resumed", "false"},
 		{"tls_handshake_failures_total", "reason", "unknown_sni"},
 		{"tls_handshake_duration_seconds", "listener", "submission"}, {"sni_requests_total", "domain", "none"},
@@ -132,6 +133,11 @@ func TestEachMethodCountsItsSeries(t *testing.T) {
 	l.ConnectionOpened()
 	l.ConnectionClosed()
 	l.AcceptError()
+	l.ConnectionRejected(metrics.RejectedHandshakeRate)
+	p.ConnectionsLimit(500)
+	p.HandshakeWaits()
+	p.HandshakeWaits()
+	p.HandshakeGoesOn()
 	l.HandshakeDone(modern, 20*time.Millisecond)
 	l.HandshakeDone(tls.ConnectionState{Version: tls.VersionTLS12, DidResume: true,
 		CipherSuite: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}, time.Millisecond)
@@ -154,6 +160,9 @@ func TestEachMethodCountsItsSeries(t *testing.T) {
 		{2, []string{"connections_total"}},
 		{1, []string{"connections_open"}},
 		{1, []string{"accept_errors_total"}},
+		{1, []string{"connections_rejected_total", "reason", "handshake_rate"}},
+		{500, []string{"connections_limit"}},
+		{1, []string{"handshakes_waiting"}},
 		{1, []string{"tls_handshakes_total", "result", "ok", "version", "TLSv1.3",
 			"cipher", "TLS_AES_128_GCM_SHA256", "group", "X25519MLKEM768", "resumed", "false"}},
 		{1, []string{"tls_handshakes_total", "result", "ok", "version", "TLSv1.2",
@@ -194,6 +203,7 @@ func TestR85_SeriesCountStaysConstant(t *testing.T) {
 		p.SNIRequest(random)
 		l.HandshakeFailed(metrics.HandshakeFailure(random))
 		l.STARTTLS(metrics.STARTTLSOutcome(random))
+		l.ConnectionRejected(metrics.Rejection(random))
 		l.SessionDone(mta, metrics.SessionOutcome(random), 0)
 		mta.Error(metrics.BackendError(random))
 		l.HandshakeDone(tls.ConnectionState{Version: 1, CipherSuite: 1, CurveID: tls.CurveID(1 + i%20)}, 0)
@@ -232,6 +242,8 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 	l, mta := p.Listener("submission"), p.Backend("mta")
 	for name, count := range map[string]func(){
 		"connection":        func() { l.ConnectionOpened(); l.ConnectionClosed() },
+		"rejection":         func() { l.ConnectionRejected(metrics.RejectedMaxConnections) },
+		"waiting":           func() { p.HandshakeWaits(); p.HandshakeGoesOn() },
 		"bytes":             func() { l.BytesToBackend(4096); l.BytesToClient(4096) },
 		"message":           func() { l.MessageTLS(); l.MessageInClear() },
 		"handshake failure": func() { l.HandshakeFailed(metrics.HandshakeEOF) },

@@ -17,6 +17,9 @@ const (
 type Proxy struct {
 	connections       *prometheus.CounterVec
 	open              *prometheus.GaugeVec
+	rejected          *prometheus.CounterVec
+	limit             prometheus.Gauge
+	waiting           prometheus.Gauge
 	acceptErrors      *prometheus.CounterVec
 	handshakes        *prometheus.CounterVec
 	handshakeFailures *prometheus.CounterVec
@@ -49,6 +52,12 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 			"Client connections accepted.", "listener"),
 		open: r.gauges("connections_open",
 			"Client connections that are open now.", "listener"),
+		rejected: r.counters("connections_rejected_total",
+			"Client connections that were closed as soon as they were accepted, by reason.", "listener", "reason"),
+		limit: r.gauges("connections_limit",
+			"The most client connections that may be open at once; 0 when there is no limit.").WithLabelValues(),
+		waiting: r.gauges("handshakes_waiting",
+			"TLS handshakes that wait for others to be computed.").WithLabelValues(),
 		acceptErrors: r.counters("accept_errors_total",
 			"Failed attempts to accept a connection, as when file descriptors run out.", "listener"),
 		handshakes: r.counters("tls_handshakes_total",
@@ -91,6 +100,15 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 
 // Panic counts a session that ended in a panic.
 func (p *Proxy) Panic() { p.panics.Inc() }
+
+// ConnectionsLimit tells how many connections may be open, 0 for any number.
+func (p *Proxy) ConnectionsLimit(n int) { p.limit.Set(float64(n)) }
+
+// HandshakeWaits counts a handshake that begins to wait for its turn.
+func (p *Proxy) HandshakeWaits() { p.waiting.Inc() }
+
+// HandshakeGoesOn counts that it waits no more.
+func (p *Proxy) HandshakeGoesOn() { p.waiting.Dec() }
 
 // AddDomain takes a folder whose certificate came into service into the closed
 // set of domains; its series starts at 0.
@@ -188,7 +206,7 @@ func (p *Proxy) RemoveBackend(name string) {
 func (p *Proxy) deleteSeries(label, value string) {
 	match := prometheus.Labels{label: value}
 	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
-		p.connections, p.open, p.acceptErrors, p.handshakes, p.handshakeFailures, p.handshakeDuration, p.starttls,
+		p.connections, p.open, p.rejected, p.acceptErrors, p.handshakes, p.handshakeFailures, p.handshakeDuration, p.starttls,
 		p.sessions, p.sessionDuration, p.messages, p.bytes, p.dialDuration, p.backendErrors,
 		p.backendUp, p.healthChecks,
 	} {
