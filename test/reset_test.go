@@ -32,6 +32,7 @@ func TestR5_NothingSaidBeforeTLSSurvives(t *testing.T) {
 			c.must(t, 250, "EHLO attacker.test")
 			c.must(t, 530, "MAIL FROM:<attacker@attacker.test>")
 			c.must(t, 530, "RCPT TO:<victim@a.example>")
+			c.must(t, 500, "PROXY TCP4 203.0.113.1 203.0.113.2 1 2") // no command of SMTP
 			c.must(t, 220, "STARTTLS")
 		}
 		if err := c.startTLS(clientOptions{serverName: "a.example", trust: certs}.config()); err != nil {
@@ -80,7 +81,7 @@ func TestR6_NoIdentityBeforeTLS(t *testing.T) {
 			for _, line := range []string{
 				"AUTH PLAIN AGF0dGFja2VyAHNlY3JldA==", "AUTH LOGIN", "auth plain", "AUTH EXTERNAL YXR0YWNrZXI=", "AUTH",
 				"MAIL FROM:<attacker@attacker.test>", "mail from:<>", "RCPT TO:<victim@a.example>", "DATA", "BDAT 4 LAST",
-				"XCLIENT ADDR=203.0.113.1", "XFORWARD ADDR=203.0.113.1", "VRFY root", "ETRN a.example", "PROXY TCP4 203.0.113.1 203.0.113.2 1 2",
+				"XCLIENT ADDR=203.0.113.1", "XFORWARD ADDR=203.0.113.1", "VRFY root", "ETRN a.example",
 			} {
 				if reply := c.must(t, 530, line); !strings.HasPrefix(reply, "530 5.7.0 Must issue a STARTTLS command first") {
 					t.Errorf("the reply to %s is %q", line, reply)
@@ -123,7 +124,7 @@ func TestR7_RepliesBeforeTLS(t *testing.T) {
 		line string
 	}{
 		{501, "STARTTLS foo"}, {501, "EHLO"}, {250, "EHLO before.tls"}, {250, "HELO before.tls"}, {250, "NOOP"}, {250, "noop x"},
-		{250, "RSET"}, {501, "starttls now"}, {530, "EXPN root"}, {530, "UNKNOWN"}, {500, ""}, {500, "\x00\x01"},
+		{250, "RSET"}, {501, "starttls now"}, {530, "EXPN root"}, {500, "UNKNOWN"}, {500, ""}, {500, "\x00\x01"},
 	} {
 		reply := c.must(t, step.code, step.line)
 		if step.line != "" && step.code >= 500 && strings.Contains(strings.ToLower(reply), " foo") {

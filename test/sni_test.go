@@ -92,6 +92,9 @@ func TestR22_UnknownNameOpensNoFile(t *testing.T) {
 	for _, name := range domains {
 		watched = append(watched, filepath.Join(certs.dir, name))
 	}
+	for _, name := range append([]string{"*.w.example"}, domains...) { // every folder is read once, for its dates
+		p.waitMetricSet(t, `smtp_tlsproxy_certificate_not_after_timestamp_seconds{domain="`+name+`"`)
+	}
 	files := watchOpens(t, watched...)
 	shake := func(to port, name string) {
 		t.Helper()

@@ -129,7 +129,7 @@ func TestR19_UnexpectedProxyHeader(t *testing.T) {
 	marker := newMarker()
 	c = dial(t, p.submission, clientAddress)
 	c.mustSend(t, v1)
-	for _, code := range []int{220, 530} {
+	for _, code := range []int{220, 500} {
 		if _, err := c.expect(code); err != nil {
 			c.fatal(t, err)
 		}
