@@ -111,6 +111,10 @@ func open(t testing.TB, to port, options clientOptions) *client {
 }
 
 func (c *client) enter(to port, config *tls.Config) error {
+	if to.name == plainPort {
+		_, err := c.expect(220)
+		return err
+	}
 	if err := c.plainPhase(to); err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func TestMainJob_Postfix(t *testing.T) {
 	for _, version := range []string{"proxy-v1", "proxy-v2"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			p := startProxy(t, setup{certificates: certs, backend: server.proxied, clientInfo: version})
+			p := startProxy(t, setup{certificates: certs, backend: server.proxied, clientInfo: version, mx: loopback(t)})
 			deliverAll(t, p, server.maildir, func(queueID string) {
 				server.waitLog(t, queueID+": client=unknown["+clientAddress+"]")
 			})
@@ -84,7 +84,7 @@ func TestMainJob_Exim(t *testing.T) {
 	for _, version := range []string{"proxy-v1", "proxy-v2"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			p := startProxy(t, setup{certificates: certs, backend: server.proxied, clientInfo: version})
+			p := startProxy(t, setup{certificates: certs, backend: server.proxied, clientInfo: version, mx: loopback(t)})
 			deliverAll(t, p, server.maildir, func(id string) {
 				server.waitLog(t, id+" <= sender@client.test", "["+clientAddress+"]:")
 			})
@@ -105,12 +105,16 @@ func deliverAll(t *testing.T, p *proxy, box maildir, logged func(id string)) {
 			marker := newMarker()
 			domain := strings.TrimPrefix(strings.ToLower(visit.name), "x.")
 			message := awkwardMessage("user@"+domain, marker)
-			arguments := append(swaksMessage(t, message), port.swaksTLS, "--tls-sni", visit.name,
-				"--tls-verify", "--tls-ca-path", p.certificates.file, "--local-interface", clientAddress,
+			arguments := append(swaksMessage(t, message), "--local-interface", clientAddress,
 				"--from", "sender@client.test", "--to", "user@"+domain, "--ehlo", "client.test")
+			if port.name != plainPort {
+				arguments = append(arguments, port.swaksTLS, "--tls-sni", visit.name, "--tls-verify", "--tls-ca-path", p.certificates.file)
+			}
 			r := swaks(t, port.address, arguments...)
 			r.requireCode(t, 0)
-			r.requireOutput(t, "=== TLS started with cipher TLSv1.3")
+			if started := strings.Contains(r.output, "=== TLS started with cipher TLSv1.3"); started == (port.name == plainPort) {
+				t.Errorf("port %s: TLS started: %v", port.name, started)
+			}
 			trace := box.requireDelivered(t, marker, message)
 			if !strings.Contains(trace, "["+clientAddress+"]") || !strings.Contains(trace, "client.test") {
 				t.Errorf("port %s, %s: the trace fields do not name the client:\n%s", port.name, visit.name, trace)

@@ -55,10 +55,12 @@ type setup struct {
 	clientInfo   string // proxy-v2
 	submissions  string // address of implicit TLS; a free one on 127.0.0.1
 	submission   string // address of STARTTLS; likewise
+	mx           string // address of optional STARTTLS; no such listener
 	admin        string // likewise
 	hostname     string // mail.a.example
 	drain        string // 10s
 	maxHeader    int    // the default
+	trace        string // trace_header; the default
 	tls          string // keys of the tls block, in flow style
 	limits       string // keys of the limits block, likewise; as many handshakes as a test likes
 	timeouts     string // further keys of the timeouts block, likewise
@@ -111,6 +113,13 @@ func (s setup) yaml() string {
 	if s.backendKeys != "" {
 		header += ", " + s.backendKeys
 	}
+	if s.trace != "" {
+		header += ", trace_header: " + s.trace
+	}
+	mx := ""
+	if s.mx != "" {
+		mx = fmt.Sprintf("  - {name: mx, address: %q, mode: starttls, starttls: optional, backend: mta, hostname: %s}\n", s.mx, s.hostname)
+	}
 	return fmt.Sprintf(`certificates: {directory: %q, default: %s, rescan: %s}
 tls: {%s}
 listeners:
@@ -122,7 +131,7 @@ admin: {address: %q}
 limits: {%s}
 timeouts: {drain: %s, %s}
 log: {level: %s, format: %s}
-`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, yamlOfPairs(s.pairs), addresses,
+`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, mx+yamlOfPairs(s.pairs), addresses,
 		header, s.admin, s.limits, s.drain, s.timeouts, s.logLevel, s.logFormat)
 }
 
@@ -257,17 +266,27 @@ func (p *proxy) waitSession(t testing.TB, client string) sessionLine {
 	return found
 }
 
-// ports are the two listeners, as tests go through them.
+// ports are the listeners, as tests go through them: that with optional
+// STARTTLS with it and without.
 func (p *proxy) ports() []port {
-	return []port{
+	ports := []port{
 		{name: "465", listener: "submissions", address: p.submissions, swaksTLS: "--tls-on-connect"},
 		{name: "587", listener: "submission", address: p.submission, swaksTLS: "--tls", openssl: []string{"-starttls", "smtp"}},
 	}
+	if p.mx != "" {
+		ports = append(ports, port{name: "25", listener: "mx", address: p.mx, swaksTLS: "--tls", openssl: []string{"-starttls", "smtp"}}, p.plain())
+	}
+	return ports
 }
+
+// plain is the listener with optional STARTTLS for clients that do without.
+func (p *proxy) plain() port { return port{name: plainPort, listener: "mx", address: p.mx} }
+
+const plainPort = "25 in plain text"
 
 // port is a listener, and how the clients are told to use it.
 type port struct {
-	name     string // 465 or 587: how it begins
+	name     string // 465, 587, 25 or plainPort: how it begins
 	listener string
 	address  string
 	swaksTLS string

@@ -27,6 +27,7 @@ func TestR49_PostfixIsNotAnOpenRelay(t *testing.T) {
 					certificates: certs, backend: server.proxied, clientInfo: version,
 					submissions: net.JoinHostPort(network.proxy, "465"),
 					submission:  net.JoinHostPort(network.proxy, "587"),
+					mx:          net.JoinHostPort(network.proxy, "25"),
 				})
 				for _, port := range p.ports() {
 					requireRelayDenied(t, server, port, clientOptions{local: network.stranger, serverName: "b.example", trust: certs})
@@ -67,8 +68,12 @@ func requireRelayed(t *testing.T, to port, options clientOptions) {
 func requireSwaksDenied(t *testing.T, p *proxy, local string) {
 	t.Helper()
 	for _, port := range p.ports() {
-		r := swaks(t, port.address, port.swaksTLS, "--local-interface", local, "--ehlo", "client.test",
-			"--from", "sender@client.test", "--to", "user@elsewhere.test")
+		arguments := []string{"--local-interface", local, "--ehlo", "client.test",
+			"--from", "sender@client.test", "--to", "user@elsewhere.test"}
+		if port.name != plainPort {
+			arguments = append(arguments, port.swaksTLS)
+		}
+		r := swaks(t, port.address, arguments...)
 		r.requireCode(t, 24) // no recipient accepted
 		r.requireOutput(t, fmt.Sprintf("554 5.7.1 <%s>: Relay access denied", "user@elsewhere.test"))
 	}

@@ -40,7 +40,7 @@ func TestR82_TermWithIdleSessions(t *testing.T) {
 	t.Parallel()
 	server := startRecorder(t, withHeader)
 	certs := newCertificates(t)
-	p := startProxy(t, setup{certificates: certs, backend: server.address, drain: "1m"})
+	p := startProxy(t, setup{certificates: certs, backend: server.address, drain: "1m", mx: loopback(t)})
 	var idle []*client
 	for _, port := range p.ports() {
 		for _, said := range []string{"", "EHLO client.test", "RSET"} {
@@ -108,7 +108,7 @@ func TestR82_TermWithinMessages(t *testing.T) {
 	t.Parallel()
 	server := startPostfix(t)
 	certs := newCertificates(t)
-	p := startProxy(t, setup{certificates: certs, backend: server.proxied, drain: "1m"})
+	p := startProxy(t, setup{certificates: certs, backend: server.proxied, drain: "1m", mx: loopback(t)})
 	type message struct {
 		*client
 		marker, left string
@@ -185,7 +185,7 @@ func TestR82_DrainIsBounded(t *testing.T) {
 	server := startRecorder(t, withHeader)
 	certs := newCertificates(t)
 	for code, drain := range []string{"1s", "1h"} { // the second one is cut by a second signal, which is a failure
-		p := startProxy(t, setup{certificates: certs, backend: server.address, drain: drain})
+		p := startProxy(t, setup{certificates: certs, backend: server.address, drain: drain, mx: loopback(t)})
 		var markers []string
 		for _, port := range p.ports() {
 			markers = append(markers, newMarker())

@@ -177,7 +177,7 @@ func TestR57_SmugglingIsNotOurs(t *testing.T) {
 	t.Parallel()
 	certs := newCertificates(t)
 	proxied, direct := startRecorder(t, withHeader), startRecorder(t, withoutHeader)
-	p := startProxy(t, setup{certificates: certs, backend: proxied.address})
+	p := startProxy(t, setup{certificates: certs, backend: proxied.address, mx: loopback(t)})
 	for i, end := range smuggled {
 		for _, cut := range []string{"at once", "1 byte"} {
 			for _, port := range p.ports() {
@@ -217,7 +217,7 @@ func TestR14_LostSessionForgesNothing(t *testing.T) {
 	t.Parallel()
 	certs := newCertificates(t)
 	server := startRecorder(t, withHeader)
-	p := startProxy(t, setup{certificates: certs, backend: server.address})
+	p := startProxy(t, setup{certificates: certs, backend: server.address, mx: loopback(t)})
 	for _, port := range p.ports() {
 		for _, command := range []string{"XCLIENT ADDR=192.0.2.66", "xforward ADDR=192.0.2.66"} {
 			marker := newMarker()
