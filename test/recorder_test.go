@@ -169,6 +169,8 @@ func (r *recorder) speak(conn net.Conn, in *bufio.Reader) {
 			if _, err = fmt.Sscanf(line[len(verb):], "%d", &size); err == nil {
 				_, err = io.CopyN(io.Discard, in, size)
 			}
+		case "AUTH":
+			reply = "235 2.7.0 Ok\r\n"
 		case "XBLOB":
 			reply = string(r.blob)
 		case "XCUT":
