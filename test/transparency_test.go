@@ -127,7 +127,7 @@ func TestR56_MessagesAndReplies(t *testing.T) {
 	certs := newCertificates(t)
 	blob := "250-\x00 nul \r cr \n250-bare lf\n250-\xff\xfe\x80 8 bit\r\n250-\r\r\n250 the end \x00\r\n"
 	server := startRecorder(t, withHeader, func(r *recorder) { r.blob = []byte(blob) })
-	p := startProxy(t, setup{certificates: certs, backend: server.address})
+	p := startProxy(t, setup{certificates: certs, backend: server.address, mx: loopback(t)})
 	for name, size := range pieces {
 		for _, port := range p.ports() {
 			t.Run(port.name+"/"+name, func(t *testing.T) {

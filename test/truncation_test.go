@@ -33,8 +33,10 @@ var endings = []struct {
 	end  func(c *client) error
 }{
 	{"close_notify", func(c *client) error {
-		if err := c.conn.(*tls.Conn).CloseWrite(); err != nil {
-			return err
+		if conn, ok := c.conn.(*tls.Conn); ok { // in plain text there is only the next one
+			if err := conn.CloseWrite(); err != nil {
+				return err
+			}
 		}
 		return c.raw.CloseWrite()
 	}},
@@ -98,7 +100,7 @@ func eachCut(p *proxy, f func(to port, name, local string, cut, ending int)) {
 func TestR60_NothingIsAdded(t *testing.T) {
 	t.Parallel()
 	server := startRecorder(t, withHeader)
-	p := startProxy(t, setup{certificates: newCertificates(t), backend: server.address})
+	p := startProxy(t, setup{certificates: newCertificates(t), backend: server.address, mx: loopback(t)})
 	eachCut(p, func(to port, name, local string, cut, ending int) {
 		marker := newMarker()
 		want := cutSession(t, p, to, local, marker, cut, ending)
@@ -116,7 +118,7 @@ func TestR60_NoMessageIsDelivered(t *testing.T) {
 	t.Parallel()
 	server := startPostfix(t)
 	certs := newCertificates(t)
-	p := startProxy(t, setup{certificates: certs, backend: server.proxied})
+	p := startProxy(t, setup{certificates: certs, backend: server.proxied, mx: loopback(t)})
 	eachCut(p, func(to port, name, local string, cut, ending int) {
 		cutSession(t, p, to, local, newMarker(), cut, ending)
 		server.waitLog(t, "disconnect from unknown["+local+"]")
