@@ -256,21 +256,24 @@ func TestDial_OwnFaultsMarkNothing(t *testing.T) {
 
 // A pool that is closed is still good for the sessions that have it.
 func TestDial_BehindClose(t *testing.T) {
-	n := newNetwork()
-	p := n.pool(t, nil, a, "mail.example:25")
-	p.Start()
-	conn, _ := mustDial(t, p, client)
-	p.Close()
-	n.forgetTold()
-	n.set(refuses, a)
-	n.host("mail.example", "192.0.2.9")
-	if _, to := mustDial(t, p, client); to != "192.0.2.9:25" {
-		t.Errorf("dialled %s", to)
-	}
-	n.wantTold(t)
-	conn.Close()
-	p.Close()
-	p.Start() // is of no use any more, and no harm
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		p := n.pool(t, nil, a, "mail.example:25")
+		p.Start()
+		conn, _ := mustDial(t, p, client)
+		p.Close()
+		n.forgetTold()
+		time.Sleep(time.Second) // or the failed look-up would still count
+		n.set(refuses, a)
+		n.host("mail.example", "192.0.2.9")
+		if _, to := mustDial(t, p, client); to != "192.0.2.9:25" {
+			t.Errorf("dialled %s", to)
+		}
+		n.wantTold(t)
+		conn.Close()
+		p.Close()
+		p.Start() // is of no use any more, and no harm
+	})
 }
 
 // forgetTold is for what the test does not mind.
