@@ -100,6 +100,9 @@ type Listener struct {
 	// Hostname stands in greetings and in replies that the proxy makes. It is
 	// required.
 	Hostname string
+	// AsBackend puts the backend's own name in place of Hostname into greetings
+	// and replies to EHLO before TLS, once a health check has heard it.
+	AsBackend bool
 	// MaxPlainCommands and MaxPlainErrors bound the phase before STARTTLS.
 	// 0 means the defaults of starttls.Server.
 	MaxPlainCommands, MaxPlainErrors int
@@ -208,7 +211,7 @@ func newService(l Listener) (*service, error) {
 	s.plain = &starttls.Server{
 		Policy:       l.STARTTLS,
 		Hostname:     l.Hostname,
-		Keywords:     []string{"PIPELINING"},
+		Identity:     s.identity,
 		IdleTimeout:  l.Timeouts.PlainIdle,
 		MaxCommands:  l.MaxPlainCommands,
 		MaxErrors:    l.MaxPlainErrors,
@@ -232,6 +235,28 @@ func headerFormat(b Backend) proxyheader.Format {
 		format.TLVs = append(format.TLVs, proxyheader.TLV(name))
 	}
 	return format
+}
+
+// identity is what EHLO says before TLS: what the backend said last. That of a
+// backend that was not heard yet is short and true: where TLS is required, all
+// commands are ours to answer, in any group.
+func (s *service) identity() starttls.Identity {
+	var identity starttls.Identity
+	if checked, ok := s.backend.(interface{ Facts() any }); ok {
+		if found, ok := checked.Facts().(*probed); ok {
+			identity = found.Identity
+		}
+	}
+	if !s.AsBackend {
+		identity.Hostname = s.Hostname
+	}
+	if s.STARTTLS == starttls.Required && !slices.Contains(identity.Keywords, "PIPELINING") {
+		identity.Keywords = append([]string{"PIPELINING"}, identity.Keywords...)
+	}
+	if s.Backend.TraceHeader {
+		identity = identity.WithoutChunking()
+	}
+	return identity
 }
 
 // tlsAvailable tells whether STARTTLS is worth a try; if not, it gets 454.

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +139,8 @@ func (p *pool) warn(left int, text string, attributes ...any) {
 // BackendStatus is what there is to say of a backend in service.
 type BackendStatus struct {
 	Name      string
-	Greeting  string // of the newest good health check, fit to be shown; empty before the first
+	Hostname  string   // what the newest good health check heard, fit to be shown; empty before the first
+	Keywords  []string // likewise: what EHLO offers to clients before TLS
 	Addresses []AddressStatus
 }
 
@@ -156,7 +156,10 @@ func (srv *Server) Backends() []BackendStatus {
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		status := BackendStatus{Name: name, Addresses: pools[name].Status()}
 		if found, ok := pools[name].Facts().(*probed); ok {
-			status.Greeting = escape.Field(string(bytes.TrimSpace(found.greeting)))
+			status.Hostname = escape.Field(found.Hostname)
+			for _, keyword := range found.Keywords {
+				status.Keywords = append(status.Keywords, escape.Field(keyword))
+			}
 		}
 		all = append(all, status)
 	}

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -175,6 +176,10 @@ func TestHealthCheckIsAProbe(t *testing.T) {
 	quits := make(chan string, 1)
 	good := newBackend(t, func(p *peer) {
 		p.send("220-good.example", "220 ESMTP \x1b[31m")
+		if verb, _, _ := strings.Cut(p.line(), " "); verb != "EHLO" {
+			p.note("fault", "no EHLO")
+		}
+		p.send("250-good.example at your service", "250-SIZE 1000", "250-AUTH PLAIN", "250-\x1b[31m", "250 STARTTLS")
 		line := p.line()
 		select {
 		case quits <- line:
@@ -196,8 +201,8 @@ func TestHealthCheckIsAProbe(t *testing.T) {
 		})
 	}
 	status := srv.Backends()
-	if len(status) != 1 || status[0].Name != "mta" || !strings.HasPrefix(status[0].Greeting, "220-good.example") ||
-		strings.ContainsAny(status[0].Greeting, "\r\n\x1b") || len(status[0].Addresses) != 2 || status[0].Addresses[1].LastError == nil {
+	if len(status) != 1 || status[0].Name != "mta" || status[0].Hostname != "good.example" ||
+		!slices.Equal(status[0].Keywords, []string{"SIZE 1000"}) || len(status[0].Addresses) != 2 || status[0].Addresses[1].LastError == nil {
 		t.Errorf("status %+v", status)
 	}
 	if good.clients() != 0 {

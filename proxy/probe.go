@@ -1,12 +1,12 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
@@ -34,52 +34,59 @@ func CheckBackend(ctx context.Context, b Backend) error {
 	return errors.Join(errs...)
 }
 
-// probed is what a probe finds out about a backend.
-type probed struct {
-	greeting []byte // with its line ends
-}
+// probed is what a probe finds out about a backend: its name and what it offers.
+type probed struct{ starttls.Identity }
 
-// probe talks to a backend as far as it goes without a client, one step after
-// the other. It takes its leave with QUIT and waits for the reply: to connect
-// and hang up ends a process of Postfix with a fatal error. The caller closes
-// the connection.
+// probe talks to a backend as far as it goes without a client. It takes its
+// leave with QUIT and waits for the reply: to connect and hang up ends a process
+// of Postfix with a fatal error. The caller closes the connection.
 func probe(ctx context.Context, conn net.Conn, format proxyheader.Format) (*probed, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(past) })
 	defer stop()
-	greeting, err := probeGreeting(conn, format)
+	header, err := format.Probe(orLoopback(conn.LocalAddr()), orLoopback(conn.RemoteAddr()))
+	if err == nil {
+		_, err = conn.Write(header)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("PROXY header: %w", err)
+	}
+	identity, err := starttls.Probe(conn, probeName())
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, ctx.Err()
 	}
-	if err != nil {
+	if err = probeFailure(err, format.Version); err != nil {
 		return nil, err
 	}
-	if _, err := conn.Write([]byte("QUIT\r\n")); err == nil {
-		_, _ = starttls.ReadGreeting(conn) // the reply has the same form, and no meaning here
-	}
-	return &probed{greeting: greeting}, nil
+	return &probed{identity}, nil
 }
 
-// probeGreeting sends the header of a connection of our own, and returns the
-// greeting of a backend that takes mail.
-func probeGreeting(conn net.Conn, format proxyheader.Format) ([]byte, error) {
-	header, err := format.Probe(orLoopback(conn.LocalAddr()), orLoopback(conn.RemoteAddr()))
-	if err != nil {
-		return nil, fmt.Errorf("PROXY header: %w", err)
-	}
-	if _, err := conn.Write(header); err != nil {
-		return nil, fmt.Errorf("PROXY header: %w", err)
-	}
-	greeting, err := starttls.ReadGreeting(conn)
-	if err == nil {
-		err = checkGreeting(greeting)
-	}
+// probeFailure says what a probe that failed most often wants. A backend that
+// only takes no proper leave serves clients.
+func probeFailure(err error, version int) error {
+	failed, ok := errors.AsType[*starttls.ProbeError](err)
 	switch {
-	case err != nil:
-		return nil, noGreeting(err, format.Version)
-	case !greeting.Ready():
-		return nil, fmt.Errorf("its greeting refuses clients: %s", escape.Field(string(bytes.TrimSpace(greeting.Text))))
+	case err == nil, ok && failed.Step == "QUIT":
+		return nil
+	case ok && failed.Code/100 == 3:
+		return noGreeting(fmt.Errorf("%w: %s", starttls.ErrGreeting, escape.Field(failed.Reply)), version)
+	case ok && failed.Code != 0:
+		return fmt.Errorf("its %s refuses clients: %s", answers[failed.Step], escape.Field(failed.Reply))
+	case ok && failed.Step == "greeting":
+		return noGreeting(failed.Err, version)
 	}
-	return greeting.Text, nil
+	return err
+}
+
+// answers are what a backend says at each step of a probe.
+var answers = map[string]string{"greeting": "greeting", "EHLO": "reply to EHLO"}
+
+// probeName is what our EHLO says to a backend that is probed.
+func probeName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "localhost"
+	}
+	return name
 }
 
 // orLoopback gives an address to an end that has none, that of a unix socket:

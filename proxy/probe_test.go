@@ -27,11 +27,18 @@ func TestCheckBackend(t *testing.T) {
 		{"several lines", func(p *peer) {
 			p.send("220-one", "220 two")
 			p.command()
+			p.command()
 		}, ""},
 		{"leaves without 221", func(p *peer) {
 			p.send("220 ready")
+			p.command()
 			p.expect("QUIT")
 		}, ""},
+		{"refuses EHLO", func(p *peer) {
+			p.send("220 ready")
+			p.line()
+			p.send("421 4.3.2 not now")
+		}, "its reply to EHLO refuses clients: 421 4.3.2 not now"},
 		{"refuses", func(p *peer) { p.send("554 5.7.1 not you") }, "its greeting refuses clients: 554 5.7.1 not you"},
 		{"hangs up", func(*peer) {}, "no greeting: EOF; does it expect the PROXY header (version "},
 		{"garbage", func(p *peer) { p.send("SSH-2.0-OpenSSH") }, "not an SMTP reply"},
@@ -100,6 +107,8 @@ func TestCheckBackendUnix(t *testing.T) {
 			r := bufio.NewReader(conn)
 			if _, err := proxyproto.Read(r); err == nil {
 				_, _ = io.WriteString(conn, "220 ready\r\n")
+				_, _ = r.ReadString('\n')
+				_, _ = io.WriteString(conn, "250 unix.example\r\n")
 				_, _ = r.ReadString('\n')
 			}
 			conn.Close()

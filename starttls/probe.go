@@ -12,7 +12,10 @@ import (
 type ProbeError struct {
 	Step string // "greeting", "EHLO" or "QUIT"
 	Code int    // of the reply that refused; 0 where no reply came
-	Err  error
+	// Reply is the text of that reply, cut to 255 bytes, and as the backend
+	// sent it but for bytes that are not UTF-8.
+	Reply string
+	Err   error
 }
 
 func (e *ProbeError) Error() string { return e.Step + ": " + e.Err.Error() }
@@ -64,10 +67,10 @@ func probed(step string, reply Greeting, err error) error {
 	case err != nil:
 		return &ProbeError{Step: step, Err: err}
 	case !reply.Ready():
-		// The text is the backend's: quoted, and short enough for a log.
 		text := bytes.TrimSpace(reply.Text)
-		err := fmt.Errorf("%w: %q", errUnready, strings.ToValidUTF8(string(text[:min(len(text), maxHostname)]), "?"))
-		return &ProbeError{Step: step, Code: reply.Code, Err: err}
+		shown := strings.ToValidUTF8(string(text[:min(len(text), maxHostname)]), "?")
+		// Quoted in the error, because the text is the backend's.
+		return &ProbeError{Step: step, Code: reply.Code, Reply: shown, Err: fmt.Errorf("%w: %q", errUnready, shown)}
 	}
 	return nil
 }

@@ -214,6 +214,7 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 			RejectUnknownSNI: l.TLS.UnknownSNI == config.UnknownSNIReject,
 			HandshakeTimeout: l.TLS.HandshakeTimeout,
 			Hostname:         hostname(l),
+			AsBackend:        l.Hostname == "",
 			MaxPlainCommands: cfg.Limits.PreTLSCommands,
 			MaxPlainErrors:   cfg.Limits.PreTLSErrors,
 			Timeouts: proxy.Timeouts{

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -146,7 +147,8 @@ func TestStatusTellsOfBackends(t *testing.T) {
 	r := startServe(t, s)
 	var got struct {
 		Backends []struct {
-			Name, Greeting string
+			Name, Hostname string
+			Keywords       []string
 			Addresses      []struct {
 				Address, State string
 				LastError      string `json:"last_error"`
@@ -163,7 +165,7 @@ func TestStatusTellsOfBackends(t *testing.T) {
 		return b.Addresses[0].State == "down" && b.Addresses[1].State == "up"
 	})
 	b := got.Backends[0]
-	if b.Name != "mta" || !strings.HasPrefix(b.Greeting, "220 localhost ") {
+	if b.Name != "mta" || b.Hostname != "Hello" || !slices.Contains(b.Keywords, "8BITMIME") {
 		t.Errorf("%+v", b)
 	}
 	if a := b.Addresses[0]; a.Address != dead || !strings.Contains(a.LastError, "connection refused") || a.Since.IsZero() {

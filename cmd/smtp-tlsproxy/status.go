@@ -42,7 +42,8 @@ type listenerStatus struct {
 
 type backendStatus struct {
 	Name      string          `json:"name"`
-	Greeting  string          `json:"greeting,omitempty"` // of the newest good health check
+	Hostname  string          `json:"hostname,omitempty"` // what the newest good health check heard
+	Keywords  []string        `json:"keywords,omitempty"` // likewise: what EHLO offers before TLS
 	Addresses []addressStatus `json:"addresses"`
 }
 
@@ -109,7 +110,7 @@ func (i *instance) status() any {
 func backendStatuses(backends []proxy.BackendStatus) []backendStatus {
 	var all []backendStatus
 	for _, b := range backends {
-		now := backendStatus{Name: b.Name, Greeting: b.Greeting}
+		now := backendStatus{Name: b.Name, Hostname: b.Hostname, Keywords: b.Keywords}
 		for _, a := range b.Addresses {
 			one := addressStatus{
 				Address: a.Address, Host: a.Host, State: a.State.String(), Since: unlessZero(a.Since),
