@@ -20,7 +20,7 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
-// demoConfig is the configuration of the demo: a folder, three ports, and the
+// demoConfig is the configuration of the demo: a folder, four ports, and the
 // port of its backend are filled in.
 //
 //go:embed demo.yaml
@@ -28,8 +28,8 @@ var demoConfig string
 
 // demoOptions are the flags of the demo.
 type demoOptions struct {
-	submissions, submission, admin int
-	once                           bool
+	submissions, submission, mx, admin int
+	once                               bool
 }
 
 func demoCommand() *cobra.Command {
@@ -46,6 +46,7 @@ machine, and nothing stays on it.`,
 	var o demoOptions
 	c.Flags().IntVar(&o.submissions, "submissions-port", 4465, "`PORT` for implicit TLS; 0 for a free one")
 	c.Flags().IntVar(&o.submission, "submission-port", 4587, "`PORT` for STARTTLS; 0 for a free one")
+	c.Flags().IntVar(&o.mx, "mx-port", 4525, "`PORT` where STARTTLS is optional, as between mail servers; 0 for a free one")
 	c.Flags().IntVar(&o.admin, "admin-port", 9465, "`PORT` for metrics and health")
 	c.Flags().BoolVar(&o.once, "once", false, "end after the demo's own messages")
 	c.RunE = doing(func(c *cobra.Command) error {
@@ -77,7 +78,7 @@ func runDemo(o demoOptions, out io.Writer, log *logging, signals <-chan os.Signa
 	go func() { _ = backend.Serve(listener) }() // ends with Close
 
 	file := filepath.Join(dir, "config.yaml")
-	text := fmt.Sprintf(demoConfig, filepath.Join(dir, "certs"), o.submissions, o.submission, listener.Addr(), o.admin)
+	text := fmt.Sprintf(demoConfig, filepath.Join(dir, "certs"), o.submissions, o.submission, o.mx, listener.Addr(), o.admin)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
@@ -136,6 +137,7 @@ Now you, from another terminal. A message, which appears here:
 
   swaks --server %[1]s --tls-on-connect --tls-sni a.localhost --to you@a.localhost
   swaks --server %[2]s --tls --tls-sni b.localhost --to you@b.localhost
+  swaks --server %[5]s --to you@localhost          (without TLS, as on port 25)
 
 The certificate by server name:
 
@@ -148,5 +150,5 @@ Metrics and health:
   curl http://%[4]s/readyz
 
 Ctrl-C ends the demo.
-`, implicit, starttls, caFile, cfg.Admin.Address)
+`, implicit, starttls, caFile, cfg.Admin.Address, i.server.Addr("mx"))
 }

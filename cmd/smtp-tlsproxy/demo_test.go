@@ -13,7 +13,7 @@ import (
 
 func TestDemoShowsTheMainJob(t *testing.T) {
 	t.Parallel()
-	code, stdout, stderr := call(t, "demo", "--once", "--submissions-port", "0", "--submission-port", "0", "--admin-port", strconv.Itoa(freeport.Get(t)))
+	code, stdout, stderr := call(t, "demo", "--once", "--submissions-port", "0", "--submission-port", "0", "--mx-port", "0", "--admin-port", strconv.Itoa(freeport.Get(t)))
 	if code != exitFine || stderr != "" {
 		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
 	}
@@ -54,7 +54,7 @@ func TestDemoTellsOfATakenPort(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	_, port, _ := strings.Cut(s.backend, ":")
-	code, _, stderr := call(t, "demo", "--once", "--submissions-port", port, "--submission-port", "0", "--admin-port", strconv.Itoa(freeport.Get(t)))
+	code, _, stderr := call(t, "demo", "--once", "--submissions-port", port, "--submission-port", "0", "--mx-port", "0", "--admin-port", strconv.Itoa(freeport.Get(t)))
 	if code != exitFault || !strings.Contains(stderr, "address already in use") || !strings.Contains(stderr, "The ports can be moved") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
