@@ -103,6 +103,9 @@ type Listener struct {
 	// AsBackend puts the backend's own name in place of Hostname into greetings
 	// and replies to EHLO before TLS, once a health check has heard it.
 	AsBackend bool
+	// GreetDelay is how long our greeting waits for clients that talk before it,
+	// which are refused; 0 is not at all. See starttls.Server.
+	GreetDelay time.Duration
 	// MaxPlainCommands and MaxPlainErrors bound the phase before STARTTLS.
 	// 0 means the defaults of starttls.Server.
 	MaxPlainCommands, MaxPlainErrors int
@@ -212,6 +215,7 @@ func newService(l Listener) (*service, error) {
 		Policy:       l.STARTTLS,
 		Hostname:     l.Hostname,
 		Identity:     s.identity,
+		GreetDelay:   l.GreetDelay,
 		IdleTimeout:  l.Timeouts.PlainIdle,
 		MaxCommands:  l.MaxPlainCommands,
 		MaxErrors:    l.MaxPlainErrors,

@@ -159,6 +159,8 @@ func (s *session) plainPhase() *ending {
 		reason = metrics.STARTTLSQuit
 	case errors.Is(err, starttls.ErrInjection):
 		reason, outcome = metrics.STARTTLSInjection, metrics.SessionRefused
+	case errors.Is(err, starttls.ErrEarlyTalker):
+		reason, outcome = metrics.STARTTLSEarlyTalker, metrics.SessionRefused
 	case errors.Is(err, starttls.ErrTLSRecord):
 		reason = metrics.STARTTLSDirectTLS
 	case errors.Is(err, starttls.ErrHTTP):

@@ -57,6 +57,9 @@ const (
 // run answers commands until one of them ends the phase. Behind an error the
 // caller ends the session.
 func (d *dialogue) run() (*Plaintext, error) {
+	if err := d.awaitSilence(); err != nil {
+		return nil, d.bye(err)
+	}
 	d.reply("220 %s ESMTP ready (%s)", d.identity.Hostname, d.id)
 	for {
 		line, err := d.readLine()
@@ -79,6 +82,29 @@ func (d *dialogue) run() (*Plaintext, error) {
 		}
 		return d.plaintext(), nil
 	}
+}
+
+// awaitSilence holds the greeting back, and finds out who does not wait for it.
+func (d *dialogue) awaitSilence() error {
+	if d.GreetDelay <= 0 {
+		return nil
+	}
+	if err := d.conn.SetReadDeadline(time.Now().Add(d.GreetDelay)); err != nil {
+		return err
+	}
+	if err := d.ctx.Err(); err != nil {
+		return err // or the line above would have undone Negotiate's interrupt
+	}
+	n, err := d.conn.Read(d.in[:])
+	switch {
+	case n > 0 && d.in[0] == recordTypeHandshake:
+		return ErrTLSRecord
+	case n > 0:
+		return ErrEarlyTalker
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return d.ctx.Err()
+	}
+	return err
 }
 
 // plaintext is how the session goes on without TLS.
@@ -157,6 +183,8 @@ func (d *dialogue) bye(err error) error {
 		d.reply("421 4.4.2 %s timeout, closing connection (%s)", d.identity.Hostname, d.id)
 	case errors.Is(err, ErrTooMuch):
 		d.reply("421 4.7.0 %s too much before STARTTLS (%s)", d.identity.Hostname, d.id)
+	case errors.Is(err, ErrEarlyTalker):
+		d.reply("554 5.5.0 %s you must wait for the greeting (%s)", d.identity.Hostname, d.id)
 	case errors.Is(err, io.EOF), errors.Is(err, ErrTLSRecord):
 		d.out = nil // nobody there who could read a reply
 	}

@@ -28,6 +28,5 @@
 // The package knows no configuration, log or metric, never starts TLS, dials
 // nothing and never closes a connection: the caller does. What it returns says
 // why a phase ended. It does not repair, and does not judge mail: a backend
-// that takes LF "." LF for the end of a message has to be mended itself. It does
-// not hold the greeting back to catch clients that talk too soon.
+// that takes LF "." LF for the end of a message has to be mended itself.
 package starttls

@@ -195,6 +195,12 @@ func (s *scene) configure(directive string) bool {
 		s.server.Keywords = strings.Split(argument, ",")
 	case "tls":
 		s.server.TLSAvailable = func() bool { return argument == "available" }
+	case "greet-delay":
+		delay, err := time.ParseDuration(argument)
+		if err != nil {
+			return false
+		}
+		s.server.GreetDelay = delay
 	case "optional":
 		s.server.Policy = starttls.Optional
 	case "identity":
@@ -271,7 +277,7 @@ func (s *scene) direct(g group) {
 
 var sentinels = map[string]error{
 	"nil": nil, "EOF": io.EOF, "timeout": os.ErrDeadlineExceeded,
-	"ErrQuit": starttls.ErrQuit, "ErrInjection": starttls.ErrInjection, "ErrTLSRecord": starttls.ErrTLSRecord,
+	"ErrQuit": starttls.ErrQuit, "ErrEarlyTalker": starttls.ErrEarlyTalker, "ErrInjection": starttls.ErrInjection, "ErrTLSRecord": starttls.ErrTLSRecord,
 	"ErrHTTP": starttls.ErrHTTP, "ErrTooMuch": starttls.ErrTooMuch, "ErrTooManyErrors": starttls.ErrTooManyErrors,
 	"ErrShutdown": starttls.ErrShutdown, "ErrRefused": starttls.ErrRefused, "ErrDrained": starttls.ErrDrained,
 	"ErrTruncated": starttls.ErrTruncated, "ErrEHLOTooLong": starttls.ErrEHLOTooLong,

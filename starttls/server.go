@@ -20,6 +20,8 @@ var (
 	// ErrTLSRecord: the client began with a TLS record; it wants implicit TLS
 	// on another port. It got no reply, because it could not read one.
 	ErrTLSRecord = errors.New("client started TLS without STARTTLS")
+	// ErrEarlyTalker: the client sent bytes before the greeting.
+	ErrEarlyTalker = errors.New("client talked before the greeting")
 	// ErrHTTP: the client spoke HTTP, as a browser does that was lured here,
 	// and got 554.
 	ErrHTTP = errors.New("client spoke HTTP")
@@ -88,6 +90,11 @@ type Server struct {
 	// once at the start of Negotiate, from its goroutine, by many sessions at a
 	// time: an atomic pointer to what a probe read last does.
 	Identity func() Identity
+	// GreetDelay is how long the greeting waits for a client that talks before
+	// it, as spam software does and RFC 5321 section 3.1 forbids: it gets 554 in
+	// place of the greeting. A mail server behind the proxy can not make this
+	// test itself any more. 0 greets at once.
+	GreetDelay time.Duration
 	// IdleTimeout is how long the client may take for each command. The
 	// whole phase may take twice that. 0 means DefaultIdleTimeout, less than
 	// 0 no limit.

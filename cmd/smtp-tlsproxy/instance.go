@@ -215,6 +215,7 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 			HandshakeTimeout: l.TLS.HandshakeTimeout,
 			Hostname:         hostname(l),
 			AsBackend:        l.Hostname == "",
+			GreetDelay:       l.GreetDelay,
 			MaxPlainCommands: cfg.Limits.PreTLSCommands,
 			MaxPlainErrors:   cfg.Limits.PreTLSErrors,
 			Timeouts: proxy.Timeouts{

@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/nearest"
 )
@@ -30,15 +31,25 @@ func (s *source) checkListeners(cfg *Config) {
 	}
 }
 
+// maxGreetDelay is below the 30 seconds after which mail servers in the field
+// give up, though RFC 5321 section 4.5.3.2.1 has them wait for 5 minutes.
+const maxGreetDelay = 20 * time.Second
+
 // checkSTARTTLS checks the keys that only a STARTTLS listener has.
 func (s *source) checkSTARTTLS(l *Listener) {
 	if l.Mode == ModeImplicitTLS {
 		if s.isSet(&l.Hostname) {
 			s.fault(&l.Hostname, "hostname needs mode starttls: with implicit TLS the client sees the backend's greeting")
 		}
+		if s.isSet(&l.GreetDelay) {
+			s.fault(&l.GreetDelay, "greet_delay needs mode starttls: with implicit TLS the client sees the backend's greeting")
+		}
 		if s.isSet(&l.STARTTLS) {
 			s.fault(&l.STARTTLS, "starttls needs mode starttls: with implicit TLS nothing is sent in plaintext")
 		}
+	}
+	if l.GreetDelay > maxGreetDelay {
+		s.fault(&l.GreetDelay, "%v is too long: want %v or less, because some mail servers wait only 30s for a greeting", l.GreetDelay, maxGreetDelay)
 	}
 	if l.Hostname != "" && !isName(smtpDomain, l.Hostname) {
 		s.fault(&l.Hostname, "%q is not a host name: want letters, digits and hyphens between dots", l.Hostname)

@@ -119,7 +119,10 @@ type Listener struct {
 	// leaves the choice to the caller; it is always empty unless Mode is
 	// ModeSTARTTLS.
 	Hostname string `yaml:"hostname"`
-	TLS      TLS    `yaml:"tls"`
+	// GreetDelay is how long the proxy's own greeting waits for clients that
+	// talk before it; 0 is not at all.
+	GreetDelay time.Duration `yaml:"greet_delay"`
+	TLS        TLS           `yaml:"tls"`
 }
 
 // Backend is one SMTP server behind the proxy.

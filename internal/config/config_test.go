@@ -164,7 +164,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 			},
 			{
 				Name: "submission", Address: "localhost:587", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSRequired,
-				Backend: "old-mta", Hostname: "mail.example.com", TLS: merged,
+				Backend: "old-mta", Hostname: "mail.example.com", GreetDelay: 6 * time.Second, TLS: merged,
 			},
 			{
 				Name: "mx", Address: "localhost:2525", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSOptional,

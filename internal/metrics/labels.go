@@ -53,6 +53,7 @@ const (
 	STARTTLSHandshakeFailed STARTTLSOutcome = "handshake_failed"
 	STARTTLSInjection       STARTTLSOutcome = "injection"            // bytes behind the STARTTLS command (CVE-2011-0411)
 	STARTTLSDirectTLS       STARTTLSOutcome = "tls_without_starttls" // a ClientHello where a command was due
+	STARTTLSEarlyTalker     STARTTLSOutcome = "early_talker"         // it did not wait for the greeting
 	STARTTLSHTTP            STARTTLSOutcome = "http"
 	STARTTLSTooManyErrors   STARTTLSOutcome = "too_many_errors"
 	STARTTLSTooManyCommands STARTTLSOutcome = "too_many_commands"
@@ -64,7 +65,7 @@ const (
 )
 
 var starttlsOutcomes = []STARTTLSOutcome{
-	STARTTLSUpgraded, STARTTLSPlaintext, STARTTLSHandshakeFailed, STARTTLSInjection, STARTTLSDirectTLS, STARTTLSHTTP,
+	STARTTLSUpgraded, STARTTLSPlaintext, STARTTLSHandshakeFailed, STARTTLSInjection, STARTTLSDirectTLS, STARTTLSEarlyTalker, STARTTLSHTTP,
 	STARTTLSTooManyErrors, STARTTLSTooManyCommands, STARTTLSTimeout, STARTTLSQuit, STARTTLSDisconnected,
 	STARTTLSUnavailable, STARTTLSDrained,
 }
