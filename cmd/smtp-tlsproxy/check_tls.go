@@ -34,10 +34,18 @@ func (c *check) listeners() {
 		}
 		c.keyLog(l)
 	}
-	slices.Sort(c.faults)
-	c.faults = slices.Compact(c.faults)
-	slices.Sort(c.notes)
-	c.notes = slices.Compact(c.notes)
+	c.faults = distinct(c.faults)
+	c.notes = distinct(c.notes)
+}
+
+// distinct is the lines in their order, each once: listeners share options.
+func distinct(lines []string) []string {
+	seen := make(map[string]bool, len(lines))
+	return slices.DeleteFunc(lines, func(line string) bool {
+		again := seen[line]
+		seen[line] = true
+		return again
+	})
 }
 
 func (c *check) tickets(l *config.Listener) {
