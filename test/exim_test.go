@@ -92,6 +92,7 @@ tls_advertise_hosts =
 chunking_advertise_hosts = *
 smtp_accept_max = 200
 smtp_accept_max_per_connection = 1000
+smtp_accept_queue_per_connection = 0
 message_logs = false
 log_selector = +proxy +smtp_connection +incoming_port +received_recipients
 domainlist ours = a.example : b.example : c.example : w.example
