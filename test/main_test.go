@@ -91,6 +91,7 @@ var programs = map[string]func() bool{
 	"ip":       onPath("ip"),
 	"postfix":  func() bool { return onPath("postconf")() && isFile(postfixMaster()) },
 	"exim":     func() bool { return isFile(eximBinary()) },
+	"dovecot":  onPath("dovecot"),
 	"aiosmtpd": func() bool { return exec.Command(python, "-c", "import aiosmtpd").Run() == nil },
 }
 
