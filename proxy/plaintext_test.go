@@ -225,3 +225,32 @@ func TestFailedUpgrade(t *testing.T) {
 		t.Errorf("the backend got it:\n%s", said)
 	}
 }
+
+// TestR13_NoSTARTTLSToBackend: what R13 guards against has no way in, because
+// the backend, which offers STARTTLS, never gets the command: not from a probe,
+// nor from a client in plain text or under TLS.
+func TestR13_NoSTARTTLSToBackend(t *testing.T) {
+	backend := newBackend(t, mailServer)
+	srv := serveOptional(t, backend)
+	must(t, proxy.CheckBackend(t.Context(), listenerTo(t, proxy.ModeSTARTTLS, backend.address).Backend))
+	c := srv.client("starttls")
+	c.expect("220 ")
+	c.do("EHLO plain.example", "250-")
+	c.do("VRFY x", "250 ") // makes the connection in plain text
+	c.do("STARTTLS", "220 2.0.0 ")
+	c.handshake(trusting("a.example"))
+	c.do("EHLO secure.example", "250-")
+	c.do("STARTTLS", "503 5.5.1 ")
+	c.do("QUIT", "221 ")
+	c.end()
+	srv.session("ok")
+	if n := backend.connections(); n != 3 {
+		t.Fatalf("%d backend connections, want those of the probe, of plain text and of TLS", n)
+	}
+	for _, p := range backend.peers {
+		said := p.transcript()
+		if !strings.Contains(said, "recv: EHLO ") || strings.Contains(said, "recv: STARTTLS") {
+			t.Errorf("a backend connection:\n%s", said)
+		}
+	}
+}
