@@ -13,6 +13,10 @@ var (
 // among them: it is served when a user names it.
 var goSuites = make(map[uint16]bool)
 
+// defaultSuites are those of a *tls.Config that names none. ECDSA comes first, so
+// that the order of pairs holds in ChooseCertificate.
+var defaultSuites []uint16
+
 func init() {
 	for i := range suites {
 		s := &suites[i]
@@ -22,6 +26,13 @@ func init() {
 		for _, c := range list {
 			if s := suiteByID[c.ID]; s != nil && !s.has(rc4) {
 				goSuites[c.ID] = true
+			}
+		}
+	}
+	for _, auth := range []traits{authECDSA, authRSA} {
+		for _, c := range tls.CipherSuites() {
+			if s := suiteByID[c.ID]; s != nil && s.has(auth) {
+				defaultSuites = append(defaultSuites, c.ID)
 			}
 		}
 	}

@@ -129,8 +129,11 @@ func (p *policy) decide(hello *tls.ClientHelloInfo, certificates []*tls.Certific
 	if len(certificates) == 0 {
 		return pin{}, nil
 	}
-	version := p.mutualVersion(hello)
-	if version == TLS13 {
+	version := mutualVersion(p.min, p.max, hello)
+	switch version {
+	case 0:
+		return pin{}, certificates[0]
+	case TLS13:
 		for _, c := range certificates {
 			if canSign(c, TLS13, hello) {
 				return pin{group: p.group(version, hello)}, c
@@ -162,8 +165,8 @@ func (p *policy) decide(hello *tls.ClientHelloInfo, certificates []*tls.Certific
 }
 
 // mutualVersion is the version that crypto/tls will take, or 0.
-func (p *policy) mutualVersion(hello *tls.ClientHelloInfo) Version {
-	for v := p.max; v >= p.min; v-- {
+func mutualVersion(lowest, highest Version, hello *tls.ClientHelloInfo) Version {
+	for v := highest; v >= lowest; v-- {
 		if slices.Contains(hello.SupportedVersions, uint16(v)) {
 			return v
 		}

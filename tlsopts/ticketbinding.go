@@ -97,7 +97,8 @@ const (
 )
 
 func mayResume(config *tls.Config, hello *tls.ClientHelloInfo) bool {
-	if mutualVersion(config, hello) == tls.VersionTLS13 {
+	lowest, highest := versionsOf(config)
+	if mutualVersion(lowest, highest, hello) == TLS13 {
 		return slices.Contains(hello.Extensions, extensionPreSharedKey)
 	}
 	return slices.Contains(hello.Extensions, extensionSessionTicket)
