@@ -21,6 +21,21 @@ type Override struct {
 	ClientAuthPins []tlsopts.Pin
 }
 
+// ClientAuth is the client authentication of a listener with what the folder has
+// otherwise. Authorities are the folder's; nil if it has none.
+func (o Override) ClientAuth(auth tlsopts.ClientAuth, authorities *tlsopts.Authorities) tlsopts.ClientAuth {
+	if o.ClientAuthMode != "" {
+		auth.Mode = o.ClientAuthMode
+	}
+	if o.ClientAuthPins != nil {
+		auth.Pins = o.ClientAuthPins
+	}
+	if authorities != nil {
+		auth.CA = authorities
+	}
+	return auth
+}
+
 // Overrider is implemented by the sni.Identity.Options of a folder that wants
 // something otherwise.
 type Overrider interface{ Override() Override }
@@ -150,20 +165,11 @@ func (i *identities) server(id *sni.Identity, auth tlsopts.ClientAuth) (*tlsopts
 // clientAuthOf is the listener's client authentication with what the folder
 // has otherwise.
 func (i *identities) clientAuthOf(id *sni.Identity) tlsopts.ClientAuth {
-	auth := i.ClientAuth
+	var override Override
 	if o, ok := id.Options.(Overrider); ok {
-		override := o.Override()
-		if override.ClientAuthMode != "" {
-			auth.Mode = override.ClientAuthMode
-		}
-		if override.ClientAuthPins != nil {
-			auth.Pins = override.ClientAuthPins
-		}
+		override = o.Override()
 	}
-	if id.ClientCA != nil {
-		auth.CA = id.ClientCA
-	}
-	return auth
+	return override.ClientAuth(i.ClientAuth, id.ClientCA)
 }
 
 // domain is the label of a match.

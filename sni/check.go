@@ -3,15 +3,18 @@ package sni
 import (
 	"crypto/tls"
 	"iter"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // Report is what Check found in one folder.
 type Report struct {
 	Folder       string
-	Certificates []*tls.Certificate // one or more, of different key types; empty if the folder cannot be served
-	Options      any                // as Identity.Options
-	Warnings     []string           // served nevertheless, but to be mended; each begins with the path of a file
-	Err          error              // *FolderErrors, joined: what cannot be served. Certificates has what can
+	Certificates []*tls.Certificate   // one or more, of different key types; empty if the folder cannot be served
+	Options      any                  // as Identity.Options
+	ClientCA     *tlsopts.Authorities // as Identity.ClientCA
+	Warnings     []string             // served nevertheless, but to be mended; each begins with the path of a file
+	Err          error                // *FolderErrors, joined: what cannot be served. Certificates has what can
 }
 
 // Check reads every folder of a certificate directory, those that a Store
@@ -46,5 +49,5 @@ func (d disk) check(folder string, o Options) Report {
 	if id == nil {
 		return Report{Folder: folder, Err: err}
 	}
-	return Report{Folder: folder, Certificates: id.Certificates, Options: id.Options, Warnings: id.warnings, Err: err}
+	return Report{Folder: folder, Certificates: id.Certificates, Options: id.Options, ClientCA: id.ClientCA, Warnings: id.warnings, Err: err}
 }

@@ -16,6 +16,8 @@ type FolderError struct {
 	Folder string // name of the folder within the directory
 	Path   string // path of the file at fault, or of the folder
 	Err    error  // the cause
+
+	alone bool // nothing may stand in for the folder
 }
 
 // Error returns the path and the cause.

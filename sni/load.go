@@ -3,6 +3,7 @@ package sni
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -59,7 +60,9 @@ func (s *Store) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 // Kind None.
 //
 // An exact folder all of whose certificates have expired loses to a wildcard
-// folder with valid ones that cover the name.
+// folder with valid ones that cover the name. Nothing stands in for a folder
+// with tls.yaml or ca.pem, neither then nor when it cannot be loaded: another
+// one might ask for no client certificate where that one does.
 //
 // With no folder at all the results are nil without error. If there are
 // folders, but none can be loaded, the first error is returned.
@@ -72,9 +75,12 @@ func (s *Store) Serve(ctx context.Context, m Match) (*Identity, Match, error) {
 			if failed == nil {
 				failed = err
 			}
+			if f, ok := errors.AsType[*FolderError](err); !ok || f.alone {
+				return nil, Match{}, failed
+			}
 			continue
 		}
-		if m.Kind == Exact && id.expired(now) {
+		if m.Kind == Exact && id.expired(now) && id.Options == nil && id.ClientCA == nil {
 			if other, w := s.better(ctx, m, now); other != nil {
 				return other, w, nil
 			}

@@ -67,18 +67,35 @@ func (d disk) read(folder string, o Options, old *Identity, follow func(places))
 func (d disk) readOnce(folder string, o Options, old *Identity, follow func(places)) (*Identity, *look, error) {
 	r := &reading{disk: d, folder: folder, options: o, old: old, path: filepath.Join(d.dir, folder)}
 	r.look.at = time.Now()
-	if err := r.list(follow); err != nil {
-		return nil, &r.look, err
-	}
-	id, err := r.identity()
+	id, err := r.all(follow)
 	if err != nil {
-		return nil, &r.look, err
-	}
-	if err := r.pairs(); err != nil {
+		if f, ok := errors.AsType[*FolderError](err); ok {
+			f.alone = r.mayRefuse(err)
+		}
 		return nil, &r.look, err
 	}
 	r.finish(id)
 	return id, &r.look, errors.Join(r.errs...)
+}
+
+func (r *reading) all(follow func(places)) (*Identity, error) {
+	if err := r.list(follow); err != nil {
+		return nil, err
+	}
+	id, err := r.identity()
+	if err != nil {
+		return nil, err
+	}
+	return id, r.pairs()
+}
+
+// mayRefuse reports whether a folder that cannot be served may say who can
+// connect: it does, or could not be listed although it is there.
+func (r *reading) mayRefuse(err error) bool {
+	if r.names == nil && r.dir == "" {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return r.has(clientCAFile) || r.has(optionsFile) && r.options.FolderOptions != nil
 }
 
 // list resolves the folder once and lists its files.

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 func checkCommand() *cobra.Command {
@@ -49,6 +51,7 @@ type checkOptions struct{ offline, verbose bool }
 // check is one run of the command.
 type check struct {
 	config  *config.Config
+	auths   []*tlsopts.ClientAuth // of the listeners; nil where it can not be read
 	faults  []string
 	notes   []string
 	domains []domain
@@ -60,6 +63,7 @@ type domain struct {
 	folder string
 	rows   []string
 	own    folder // what its tls.yaml says
+	ca     string // path of its ca.pem; empty for none
 }
 
 func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) error {
@@ -69,6 +73,7 @@ func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) e
 		return errTold
 	}
 	c := &check{config: cfg}
+	c.clientAuths()
 	c.certificates()
 	c.listeners()
 	if !o.offline {
@@ -137,10 +142,18 @@ func (c *check) domain(report sni.Report) domain {
 		return d
 	}
 	d.own = own
-	for _, l := range c.config.Listeners {
-		if _, err := own.Options().Merge(l.TLS.Options()).Config(); err != nil {
-			c.faults = append(c.faults, fmt.Sprintf("%s: with listener %s: %v",
-				filepath.Join(c.config.Certificates.Directory, report.Folder, "tls.yaml"), l.Name, err))
+	path := filepath.Join(c.config.Certificates.Directory, report.Folder)
+	if report.ClientCA != nil {
+		d.ca = filepath.Join(path, "ca.pem")
+	}
+	for i, l := range c.config.Listeners {
+		override := own.Override()
+		_, err := override.TLS.Merge(l.TLS.Options()).Config()
+		if auth := c.auths[i]; err == nil && auth != nil {
+			err = override.ClientAuth(*auth, report.ClientCA).Apply(&tls.Config{})
+		}
+		if err != nil {
+			c.faults = append(c.faults, fmt.Sprintf("%s: with listener %s: %v", filepath.Join(path, "tls.yaml"), l.Name, err))
 		}
 	}
 	return d

@@ -45,6 +45,11 @@ func TestCheckFindsBadInput(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{"certs/b.example: cert.pem and key.pem: the private key is encrypted"}, ""},
+		{"folder that verifies clients by nothing", func(t *testing.T, s *site) {
+			if err := os.WriteFile(filepath.Join(s.certs(), "b.example", "tls.yaml"), []byte("client_auth: {mode: require}"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"certs/b.example/tls.yaml: with listener submissions: client_auth: the mode require has nothing to verify by"}, ""},
 		{"address in use", func(t *testing.T, s *site) {
 			listener, err := net.Listen("tcp", s.submission)
 			if err != nil {

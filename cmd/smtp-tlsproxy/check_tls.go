@@ -15,14 +15,25 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
+// clientAuths reads the authorities of the listeners.
+func (c *check) clientAuths() {
+	for i := range c.config.Listeners {
+		from := &c.config.Listeners[i].TLS.ClientAuth
+		auth, err := clientAuthOf(*from)
+		if err != nil {
+			c.fault(&from.CA, fmt.Errorf("client_auth.ca: %w", err))
+			c.auths = append(c.auths, nil)
+			continue
+		}
+		c.auths = append(c.auths, &auth)
+	}
+}
+
 // listeners checks the files that the TLS options of the listeners name, and
 // notes what of the options has no effect or is weak.
 func (c *check) listeners() {
 	for i := range c.config.Listeners {
 		l := &c.config.Listeners[i]
-		if _, err := clientAuthOf(l.TLS.ClientAuth); err != nil {
-			c.fault(&l.TLS.ClientAuth.CA, fmt.Errorf("client_auth.ca: %w", err))
-		}
 		c.tickets(l)
 		notes, err := l.TLS.Options().Notes()
 		if err != nil {
@@ -108,6 +119,7 @@ func (c *check) describe(out io.Writer) error {
 			if d.own.ClientAuth.Pins != nil {
 				auth.Pins = d.own.ClientAuth.Pins
 			}
+			auth.CA = cmp.Or(d.ca, auth.CA)
 			fmt.Fprintf(out, "\nTLS OF DOMAIN %s ON LISTENER %s\n", d.folder, l.Name)
 			if err := describe(out, d.own.Options().Merge(l.TLS.Options()), auth, cmp.Or(d.own.Stapling, l.TLS.Stapling)); err != nil {
 				return err

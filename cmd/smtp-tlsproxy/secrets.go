@@ -101,10 +101,11 @@ func (s *secrets) closeBut(other *secrets) {
 	}
 }
 
-// clientAuthOf reads the authorities that a configuration names.
+// clientAuthOf reads the authorities that a configuration names, also beside the
+// mode none: folders with another mode inherit them.
 func clientAuthOf(c config.ClientAuth) (tlsopts.ClientAuth, error) {
 	auth := tlsopts.ClientAuth{Mode: c.Mode, Pins: c.Pins}
-	if c.CA == "" || c.Mode == tlsopts.ClientAuthNone {
+	if c.CA == "" {
 		return auth, nil
 	}
 	pem, err := os.ReadFile(c.CA)
