@@ -23,8 +23,8 @@ var errDraining = errors.New("shutting down")
 
 // connect opens the backend's connection, tells it who the client is, and
 // takes its greeting, and the reply to the EHLO of a client in plain text. The
-// caller closes the connection. When that is not to
-// be, the client gets a reply that says so.
+// caller closes the connection. When that is not to be, the client gets a reply
+// that says so.
 func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
 	s.forwarded = true
 	conn, said, err := s.dial()

@@ -169,7 +169,7 @@ func (r *relay) ending(err error) *ending {
 		return &ending{metrics.SessionDrained, errCut}
 	case errors.Is(err, starttls.ErrRefused), errors.Is(err, starttls.ErrInjection):
 		return &ending{metrics.SessionRefused, err}
-	case errors.Is(err, starttls.ErrEHLOTooLong):
+	case errors.Is(err, starttls.ErrEHLOTooLong), errors.Is(err, starttls.ErrHello):
 		return &ending{metrics.SessionBackendError, err}
 	case r.backend.broken.Load():
 		return &ending{metrics.SessionBackendError, fmt.Errorf("backend: %w", err)}

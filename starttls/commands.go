@@ -27,7 +27,7 @@ const maxCommandLine = bigBuffer
 // reply, which will not come.
 //
 // Otherwise it returns ErrRefused, ErrInjection, ErrSTARTTLS, ErrDrained,
-// ErrEHLOTooLong, or the error of a connection.
+// ErrEHLOTooLong, ErrHello, or the error of a connection.
 func (f *Filter) CopyCommands() error {
 	defer f.end()
 	w := &f.window
@@ -110,10 +110,11 @@ func (f *Filter) step() error {
 }
 
 func (f *Filter) stepPipe(rest []byte) error {
+	w := &f.window
 	f.phase = inCommand // as far as anybody knows
 	n, found := f.guard.scan(rest)
-	f.window.pos += n
-	if n > 0 {
+	w.pos += n
+	if w.pos > w.sent { // what went ahead may have its reply already
 		f.mu.Lock()
 		f.asked = true
 		f.mu.Unlock()
@@ -175,6 +176,10 @@ func (f *Filter) followCommand(line []byte) error {
 		return f.await(len(line), auth)
 	case "BDAT":
 		return f.followChunk(line)
+	case "BURL": // RFC 4468: the backend fetches what is like a chunk itself
+		if c = chunk; isLast(line) {
+			c = message
+		}
 	case "EHLO":
 		c = ehlo
 	case "HELO":

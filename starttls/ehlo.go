@@ -15,8 +15,9 @@ var (
 	// plainHidden: AUTH would show a password, REQUIRETLS is offered under TLS
 	// only (RFC 8689 section 2), and STARTTLS is offered by the proxy itself.
 	plainHidden = []string{"STARTTLS", "XCLIENT", "XFORWARD", "AUTH", "REQUIRETLS"}
-	// chunkKeywords need BDAT, in which no header can be put before a message.
-	chunkKeywords = []string{"CHUNKING", "BINARYMIME"}
+	// chunkKeywords need BDAT or BURL, in which no header can be put before a
+	// message.
+	chunkKeywords = []string{"CHUNKING", "BINARYMIME", "BURL"}
 )
 
 func isOneOf(name string, names []string) bool {

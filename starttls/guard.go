@@ -17,7 +17,8 @@ type guard struct {
 
 // scan returns how many bytes may pass, and whether a refused command stands
 // behind them. If not, the rest is too short to tell; it is never longer than
-// a verb and two bytes.
+// a verb and two bytes. It waits for more, which a chunk that ends so does not
+// get: its client tries again later.
 func (g *guard) scan(p []byte) (n int, found bool) {
 	for n < len(p) {
 		switch {

@@ -94,6 +94,12 @@ func hasVerb(line, verb []byte) (found, tooShort bool) {
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
+// isLast reports whether the last word of a command is LAST.
+func isLast(line []byte) bool {
+	words := bytes.Fields(line)
+	return bytes.EqualFold(words[len(words)-1], []byte("LAST"))
+}
+
 // parseBDAT reads "BDAT" SP size [SP "LAST"] CRLF, and nothing more lenient: a
 // size that a backend may read in another way would make it take a chunk for
 // commands. Exim keeps 32 bits of it, and C may read a leading 0 as octal.

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// ErrHello is returned, wrapped, by Replay and Probe when the backend's answer
-// to EHLO or HELO is no SMTP reply.
+// ErrHello is returned, by Replay and Probe wrapped, when the backend's answer to
+// EHLO or HELO is no SMTP reply; by the copies of a Filter only in plain text.
 var ErrHello = errors.New("backend's answer to EHLO is not an SMTP reply")
 
 // Plaintext is a client that goes on without TLS, where Negotiate let it. The

@@ -13,7 +13,7 @@ const maxEHLOReply = 64 << 10
 // ends its stream, and then returns nil. It never completes a reply that was
 // cut.
 //
-// Otherwise it returns ErrDrained, ErrEHLOTooLong, ErrRefused where
+// Otherwise it returns ErrDrained, ErrEHLOTooLong, ErrHello, ErrRefused where
 // CopyCommands did, or the error of a connection.
 func (f *Filter) CopyReplies() error {
 	defer f.end()
@@ -41,7 +41,7 @@ func (f *Filter) CopyReplies() error {
 // returns how many that were.
 func (f *Filter) reply(part []byte) (used int, err error) {
 	out, used, err := f.judge(part)
-	if errors.Is(err, ErrEHLOTooLong) {
+	if errors.Is(err, ErrEHLOTooLong) || errors.Is(err, ErrHello) {
 		return 0, f.hangUp(err, "421 4.3.0 %s service not available, closing connection (%s)")
 	}
 	if err != nil {
@@ -98,6 +98,9 @@ func (f *Filter) judge(part []byte) (out []byte, used int, err error) {
 		n, code, err := f.parser.next(part[used:])
 		f.first = code != 0
 		if err != nil {
+			if f.hold && f.config.Plaintext != nil {
+				return nil, 0, ErrHello // or the client might see AUTH, and tell everyone its password
+			}
 			f.setLost()
 			continue
 		}
@@ -113,13 +116,13 @@ func (f *Filter) judge(part []byte) (out []byte, used int, err error) {
 }
 
 // judgePipe returns all bytes, behind what was held of a reply to EHLO that
-// is none.
+// is none, less what of that is not for clients.
 func (f *Filter) judgePipe(part []byte) []byte {
 	f.asked = false
 	if len(f.ehlo) == 0 {
 		return part
 	}
-	part = append(f.ehlo, part...)
+	part = append(f.seen.hide(f.ehlo), part...)
 	f.ehlo = nil
 	return part
 }

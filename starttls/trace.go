@@ -112,7 +112,7 @@ func word(text string) string {
 // clean cuts a text, and puts a question mark in place of each byte that is not
 // of a domain name and not also allowed.
 func clean(text, also string) string {
-	b := []byte(text[:min(len(text))])
+	b := []byte(text[:min(len(text), maxHostname)])
 	for i, c := range b {
 		if !isLetter(c) && (c < '0' || c > '9') && strings.IndexByte("-._"+also, c) < 0 {
 			b[i] = '?'

@@ -46,7 +46,7 @@ var headerText = regexp.MustCompile(`^Received: from (\S+|\[[^\[\]\s]*\]) \([^()
 	`by \S+ with E?SMTP(?:SA?)? id [^\s;]+; [A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} [-+][0-9]{4}\r\n$`)
 
 func TestTraceHeader(t *testing.T) {
-	const long = 300
+	const long = 1500
 	evil := "a\r\nBcc: x@y\x00(b)\\\"<c>; d\xff"
 	tests := map[string]struct {
 		hello string
