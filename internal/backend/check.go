@@ -32,7 +32,7 @@ func (p *Pool) checkHealth(ctx context.Context, a *address) {
 		case err == nil:
 			p.facts.Store(&facts)
 			return h.checkSucceeded(now, p.config.Health.Rise)
-		case isOurs(err):
+		case h.isOurs(err):
 			h.err, h.failed = err, now
 			return false
 		}

@@ -108,9 +108,14 @@ func (h *health) checkFailed(now time.Time, err error, fall int) bool {
 	return changed
 }
 
-// isOurs tells of a failure to connect that says nothing of the other side.
-func isOurs(err error) bool {
-	for _, ours := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+// isOurs tells of a failure to connect that says nothing of the other side. That
+// no address of ours is available is one where ports ran out; where nothing was
+// ever reached, there is no way there, such as to ::1 without IPv6.
+func (h *health) isOurs(err error) bool {
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return !h.good.IsZero()
+	}
+	for _, ours := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, ours) {
 			return true
 		}

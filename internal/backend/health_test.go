@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,6 +202,23 @@ func TestHealth_OwnFaults(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}, a)
+}
+
+// What was never reached for want of an address of ours, such as ::1 without
+// IPv6, is down; where ports ran out, nothing follows.
+func TestHealth_NoWay(t *testing.T) {
+	inBubble(t, func(n *network) { n.set(noWay, b) }, func(t *testing.T, p *checked) {
+		p.set(noWay, a)
+		p.nextCheck(a, 2*backend.DefaultFall)
+		for range 10 {
+			if _, err := p.Dial(t.Context(), client); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+				t.Fatal(err)
+			}
+		}
+		if p.state(a).State != backend.Up || p.state(b).State != backend.Down {
+			t.Errorf("%+v\n%+v", p.state(a), p.state(b))
+		}
+	}, a, b)
 }
 
 // A check has its time, the connection included, and a pause of a tenth more

@@ -30,6 +30,7 @@ const (
 	drops              // packets, so that a try runs into its time-out
 	sick               // takes connections, and fails checks
 	ours               // we have no file descriptor left
+	noWay              // we have no address, or no port, to reach it from
 )
 
 // network is a network in memory, with a DNS.
@@ -127,6 +128,8 @@ func (n *network) dial(ctx context.Context, kind, address string) (net.Conn, err
 		return failed(ctx.Err())
 	case ours:
 		return failed(syscall.EMFILE)
+	case noWay:
+		return failed(syscall.EADDRNOTAVAIL)
 	}
 	here, there := net.Pipe()
 	there.Close()

@@ -170,8 +170,8 @@ func (p *Pool) connect(ctx context.Context, a *address) (net.Conn, error) {
 	case err == nil:
 		p.judge(a, func(h *health, now time.Time) bool { return h.connected(now) })
 		return &conn{Conn: c, release: func() { p.release(a) }}, nil
-	case ctx.Err() == nil && !isOurs(err):
-		p.judge(a, func(h *health, now time.Time) bool { return h.connectFailed(now, err) })
+	case ctx.Err() == nil:
+		p.judge(a, func(h *health, now time.Time) bool { return !h.isOurs(err) && h.connectFailed(now, err) })
 	}
 	p.release(a)
 	return nil, err
