@@ -84,6 +84,9 @@ var proxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c", "alpn"}
 
 func (s *source) checkBackend(name string, b *Backend) {
 	s.checkName(b, name, "backend")
+	if name == "none" {
+		s.fault(b, "%q is what metrics call the backend of a session that has none: choose another name", name)
+	}
 	if s.require(&b.Addresses, "addresses") && len(b.Addresses) == 0 {
 		s.fault(&b.Addresses, "the list is empty: want at least one address")
 	}
