@@ -83,7 +83,8 @@ type Listener struct {
 	// it once no listener has it.
 	Tickets       *tlsopts.Tickets
 	TicketContext string
-	// NoStapling leaves out the OCSP responses that Certificates has.
+	// NoStapling leaves out the OCSP responses that Certificates has, but for
+	// folders whose Override wants them.
 	NoStapling bool
 	// KeyLog gets the secrets of every session, for Wireshark. nil is none.
 	KeyLog io.Writer

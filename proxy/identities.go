@@ -19,6 +19,8 @@ type Override struct {
 	// they are set. The authorities are those of the folder, if it has any.
 	ClientAuthMode tlsopts.ClientAuthMode
 	ClientAuthPins []tlsopts.Pin
+	// Staple keeps the OCSP responses that the listener leaves out.
+	Staple bool
 }
 
 // ClientAuth is the client authentication of a listener with what the folder has
@@ -138,22 +140,13 @@ func (i *identities) own(h *hello, info *tls.ClientHelloInfo) (*tls.Config, erro
 }
 
 func (i *identities) server(id *sni.Identity, auth tlsopts.ClientAuth) (*tlsopts.Server, error) {
-	options := i.TLS
-	if o, ok := id.Options.(Overrider); ok {
-		options = o.Override().TLS.Merge(i.TLS)
+	override := overrideOf(id)
+	shown := id
+	if i.NoStapling && !override.Staple {
+		shown = id.Unstapled()
 	}
-	certificates := func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return id.Valid(), nil }
-	if i.NoStapling {
-		bare := make([]*tls.Certificate, len(id.Certificates))
-		for n, cert := range id.Certificates {
-			unstapled := *cert
-			unstapled.OCSPStaple = nil
-			bare[n] = &unstapled
-		}
-		certificates = func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return bare, nil }
-	}
-	return options.Server(tlsopts.ServerConfig{
-		Certificates: certificates,
+	return override.TLS.Merge(i.TLS).Server(tlsopts.ServerConfig{
+		Certificates: func(*tls.ClientHelloInfo) ([]*tls.Certificate, error) { return shown.Valid(), nil },
 		ClientAuth:   auth,
 		Tickets:      i.Tickets,
 		ServerName:   id.Folder,
@@ -165,11 +158,14 @@ func (i *identities) server(id *sni.Identity, auth tlsopts.ClientAuth) (*tlsopts
 // clientAuthOf is the listener's client authentication with what the folder
 // has otherwise.
 func (i *identities) clientAuthOf(id *sni.Identity) tlsopts.ClientAuth {
-	var override Override
+	return overrideOf(id).ClientAuth(i.ClientAuth, id.ClientCA)
+}
+
+func overrideOf(id *sni.Identity) Override {
 	if o, ok := id.Options.(Overrider); ok {
-		override = o.Override()
+		return o.Override()
 	}
-	return override.ClientAuth(i.ClientAuth, id.ClientCA)
+	return Override{}
 }
 
 // domain is the label of a match.

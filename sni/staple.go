@@ -103,6 +103,12 @@ func withStaple(cert *tls.Certificate, st *staple) *tls.Certificate {
 	return &stapled
 }
 
+// Unstapled returns a copy of the identity without OCSP responses, for listeners
+// that staple none.
+func (id *Identity) Unstapled() *Identity {
+	return id.withStaples(make([]*staple, len(id.Certificates)))
+}
+
 // withStaples returns a copy of id with other staples, without what was made
 // of the old one.
 func (id *Identity) withStaples(staples []*staple) *Identity {

@@ -126,10 +126,11 @@ func (p *process) stop() {
 }
 
 func (p *process) stat() (s stat, err error) {
-	if _, err := p.input.WriteString("\n"); err != nil {
+	if _, err = p.input.WriteString("\n"); err != nil {
 		return s, err
 	}
-	return s, p.lines.Decode(&s)
+	err = p.lines.Decode(&s)
+	return s, err
 }
 
 // clients is how many handshakes are under way at once.

@@ -26,6 +26,7 @@ type certificates struct {
 
 	mu        sync.Mutex
 	inService bool
+	replaced  bool // another directory is in service
 	untold    []func()
 	indexed   int
 	broken    map[string]string // by folder, why; "" is the directory
@@ -38,7 +39,11 @@ type directory struct {
 }
 
 func directoryOf(cfg *config.Config) directory {
-	return directory{cfg.Certificates, cfg.TLS.Stapling}
+	auto := slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return l.TLS.Stapling == config.StaplingAuto })
+	if auto {
+		return directory{cfg.Certificates, config.StaplingAuto} // the others leave it out
+	}
+	return directory{cfg.Certificates, config.StaplingOff}
 }
 
 // stapling is the word of package sni.
@@ -113,11 +118,13 @@ func (c *certificates) events() sni.Events {
 func (c *certificates) tell(event func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.inService {
+	switch {
+	case c.replaced: // a session that began before loaded a folder
+	case c.inService:
+		event()
+	default:
 		c.untold = append(c.untold, event)
-		return
 	}
-	event()
 }
 
 func (c *certificates) serve(what string, id *sni.Identity) {
@@ -131,6 +138,9 @@ func (c *certificates) serve(what string, id *sni.Identity) {
 func (c *certificates) takeOver(old *certificates) {
 	if old != nil {
 		_ = old.Close() // ends its watches; sessions may still load from it
+		old.mu.Lock()
+		old.replaced = true
+		old.mu.Unlock()
 		stays := make(map[string]bool)
 		for folder := range c.Store.Loaded() {
 			stays[folder] = true

@@ -102,7 +102,7 @@ func (c *check) fault(field any, err error) {
 
 func (c *check) certificates() {
 	from := &c.config.Certificates
-	reports, err := sni.Check(from.Directory, sni.Options{OCSP: stapling(c.config.TLS.Stapling), FolderOptions: readFolder})
+	reports, err := sni.Check(from.Directory, sni.Options{OCSP: stapling(directoryOf(c.config).stapling), FolderOptions: readFolder})
 	if err != nil {
 		c.fault(&from.Directory, err)
 		return

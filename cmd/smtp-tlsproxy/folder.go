@@ -24,5 +24,5 @@ func (f folder) OCSPStapling() sni.OCSP { return stapling(f.Stapling) }
 
 // Override tells package proxy what is otherwise than on the listener.
 func (f folder) Override() proxy.Override {
-	return proxy.Override{TLS: f.Options(), ClientAuthMode: f.ClientAuth.Mode, ClientAuthPins: f.ClientAuth.Pins}
+	return proxy.Override{TLS: f.Options(), ClientAuthMode: f.ClientAuth.Mode, ClientAuthPins: f.ClientAuth.Pins, Staple: f.Stapling == config.StaplingAuto}
 }

@@ -14,14 +14,14 @@ import (
 // configuration share. The nil value has none.
 type secrets struct {
 	tickets map[config.SessionTickets]*tlsopts.Tickets // by the settings but for the context
-	keyLogs map[string]*os.File                        // by path
+	keyLogs map[string]*keyLog                         // by path
 }
 
 // openSecrets opens what the listeners of a configuration need, and takes over
 // what the configuration before it has open already. With an error it returns
 // what it opened until then.
 func openSecrets(cfg *config.Config, before *secrets, log *logging) (*secrets, error) {
-	s := &secrets{tickets: make(map[config.SessionTickets]*tlsopts.Tickets), keyLogs: make(map[string]*os.File)}
+	s := &secrets{tickets: make(map[config.SessionTickets]*tlsopts.Tickets), keyLogs: make(map[string]*keyLog)}
 	var errs []error
 	for _, l := range cfg.Listeners {
 		errs = append(errs, s.openTickets(l.TLS.SessionTickets, before, log), s.openKeyLog(l.TLS.KeyLogFile, before))
@@ -69,13 +69,22 @@ func (s *secrets) openKeyLog(path string, before *secrets) error {
 	if err != nil {
 		return fmt.Errorf("key_log_file: %w", err)
 	}
-	s.keyLogs[path] = file
+	s.keyLogs[path] = &keyLog{file}
 	return nil
+}
+
+// keyLog is a file in whose writing no handshake may fail: not of a session that
+// began before the file was closed, and not where the disk is full.
+type keyLog struct{ *os.File }
+
+func (k *keyLog) Write(line []byte) (int, error) {
+	_, _ = k.File.Write(line) // it is for debugging, and mail goes on
+	return len(line), nil
 }
 
 func (s *secrets) ticketsOf(t config.SessionTickets) *tlsopts.Tickets { return s.tickets[key(t)] }
 
-// keyLogOf returns nil, and not a nil *os.File, where there is none.
+// keyLogOf returns nil, and not a nil *keyLog, where there is none.
 func (s *secrets) keyLogOf(path string) io.Writer {
 	if file := s.keyLogs[path]; file != nil {
 		return file

@@ -29,3 +29,25 @@ func TestFolderInheritsAuthorities(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestKeyLogFailsNoHandshake: a session keeps the key log with which it began,
+// and that may be closed meanwhile.
+func TestKeyLogFailsNoHandshake(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys.log")
+	cfg := &config.Config{Listeners: []config.Listener{{TLS: config.TLS{KeyLogFile: path}}}}
+	s, err := openSecrets(cfg, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := s.keyLogOf(path)
+	for range 2 {
+		if n, err := w.Write([]byte("line\n")); n != 5 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		s.closeBut(nil)
+	}
+	if data, err := os.ReadFile(path); string(data) != "line\n" {
+		t.Errorf("%q, %v", data, err)
+	}
+}

@@ -26,10 +26,13 @@ and end with exit code 0; a second one ends at once.`,
 	}
 	file := configFlag(c)
 	c.RunE = doing(func(c *cobra.Command) error {
-		signals := make(chan os.Signal, 4)
-		signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-		defer signal.Stop(signals)
-		return serve(*file, newLogging(c.ErrOrStderr()), signals)
+		// Two channels, or many SIGHUPs in a reload would crowd out a SIGTERM.
+		stop, reload := make(chan os.Signal, 2), make(chan os.Signal, 1)
+		signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+		defer signal.Stop(stop)
+		signal.Notify(reload, syscall.SIGHUP)
+		defer signal.Stop(reload)
+		return serve(*file, newLogging(c.ErrOrStderr()), stop, reload)
 	})
 	return c
 }
@@ -37,8 +40,8 @@ and end with exit code 0; a second one ends at once.`,
 // errCut is the end by a second signal.
 var errCut = errors.New("stopped by a second signal before all sessions had ended")
 
-// serve runs the proxy until a signal ends it.
-func serve(file string, log *logging, signals <-chan os.Signal) error {
+// serve runs the proxy until a signal on stop ends it.
+func serve(file string, log *logging, stop, reload <-chan os.Signal) error {
 	cfg, err := config.Load(file)
 	if err != nil {
 		return err
@@ -54,35 +57,30 @@ func serve(file string, log *logging, signals <-chan os.Signal) error {
 		select {
 		case err := <-served:
 			return err
-		case s := <-signals:
-			if s != syscall.SIGHUP {
-				return i.drain(signals)
-			}
+		case <-stop:
+			return i.drain(stop)
+		case <-reload:
 			i.reload(file)
 		}
 	}
 }
 
 // drain ends the proxy: not ready first, so that no new clients are sent here.
-func (i *instance) drain(signals <-chan os.Signal) error {
+func (i *instance) drain(stop <-chan os.Signal) error {
 	i.draining.Store(true)
 	i.log.Info("shutting down: no new clients, and open transactions finish", "drain", i.config.Timeouts.Drain)
 	ctx, cancel := context.WithTimeout(context.Background(), i.config.Timeouts.Drain)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- i.server.Shutdown(ctx) }()
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				i.log.Warn("sessions outlived the drain and were cut", "drain", i.config.Timeouts.Drain)
-			}
-			i.log.Info("stopped")
-			return nil
-		case s := <-signals:
-			if s != syscall.SIGHUP { // a reload has no meaning any more
-				return errCut // close cuts what is left
-			}
+	select {
+	case err := <-done:
+		if err != nil {
+			i.log.Warn("sessions outlived the drain and were cut", "drain", i.config.Timeouts.Drain)
 		}
+		i.log.Info("stopped")
+		return nil
+	case <-stop:
+		return errCut // close cuts what is left
 	}
 }

@@ -20,19 +20,20 @@ import (
 // serving is a proxy that runs in the test's process.
 type serving struct {
 	*site
-	log     *output
-	signals chan os.Signal
-	ended   chan error
+	log    *output
+	stop   chan os.Signal
+	reload chan os.Signal
+	ended  chan error
 }
 
 // startServe serves a site until the end of the test, which it must meet with
 // exit code 0.
 func startServe(t *testing.T, s *site) *serving {
 	t.Helper()
-	r := &serving{site: s, log: new(output), signals: make(chan os.Signal, 4), ended: make(chan error, 1)}
-	go func() { r.ended <- serve(s.file, newLogging(r.log), r.signals) }()
+	r := &serving{site: s, log: new(output), stop: make(chan os.Signal, 2), reload: make(chan os.Signal, 1), ended: make(chan error, 1)}
+	go func() { r.ended <- serve(s.file, newLogging(r.log), r.stop, r.reload) }()
 	t.Cleanup(func() {
-		r.signals <- syscall.SIGTERM
+		r.stop <- syscall.SIGTERM
 		if err := <-r.ended; err != nil {
 			t.Errorf("serve returned %v", err)
 		}
@@ -83,7 +84,7 @@ func (r *serving) waitLog(t *testing.T, fragments ...string) {
 	})
 }
 
-func (r *serving) hup() { r.signals <- syscall.SIGHUP }
+func (r *serving) hup() { r.reload <- syscall.SIGHUP }
 
 func TestServeTellsWhatIsInForce(t *testing.T) {
 	t.Parallel()
@@ -261,9 +262,9 @@ func TestReloadTakesOtherCertificates(t *testing.T) {
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	log, signals, ended := new(output), make(chan os.Signal, 4), make(chan error, 1)
-	go func() { ended <- serve(s.file, newLogging(log), signals) }()
-	r := &serving{site: s, log: log, signals: signals}
+	log, stop, reload, ended := new(output), make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan error, 1)
+	go func() { ended <- serve(s.file, newLogging(log), stop, reload) }()
+	r := &serving{site: s, log: log, stop: stop, reload: reload}
 	eventually(t, "the proxy is ready", func() bool {
 		code, _ := r.get("/readyz")
 		return code == http.StatusOK
@@ -284,13 +285,13 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		}
 		seen += string(buffer[:n])
 	}
-	signals <- syscall.SIGTERM
+	stop <- syscall.SIGTERM
 	r.waitLog(t, "shutting down")
 	if code, body := r.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "shutting down") {
 		t.Errorf("/readyz while draining: %d %s", code, body)
 	}
-	signals <- syscall.SIGHUP // means nothing any more
-	signals <- syscall.SIGTERM
+	reload <- syscall.SIGHUP // means nothing any more
+	stop <- syscall.SIGTERM
 	if err := <-ended; err != errCut {
 		t.Errorf("serve returned %v, want %v", err, errCut)
 	}
