@@ -101,7 +101,7 @@ func runDemo(o demoOptions, out io.Writer, log *logging, signals <-chan os.Signa
 	return nil
 }
 
-// showMainJob sends a message over each port and tells what happened.
+// showMainJob sends a message with implicit TLS and one with STARTTLS, and tells what happened.
 func (i *instance) showMainJob(out io.Writer, dir, caFile string) error {
 	fmt.Fprintf(out, "Certificates for %s, %s and %s are in %s until the demo ends.\n", demo.Names[0], demo.Names[1], demo.Names[2], dir)
 	pem, err := os.ReadFile(caFile)
