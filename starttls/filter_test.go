@@ -202,20 +202,27 @@ func TestR70_LongReplies(t *testing.T) {
 	play(t, "relay_ehlo_cut_anywhere.smtp")
 	play(t, "relay_ehlo_bare_lf_reply.smtp")
 	const reply = "250-backend\r\n250-STARTTLS\r\n250-SIZE\r\n250 XCLIENT\r\n"
+	cutAnywhere(t, starttls.FilterConfig{}, "EHLO x\r\n", reply, "250-backend\r\n250 SIZE\r\n")
+}
+
+// cutAnywhere has the backend's reply to an EHLO come in two parts, cut at every
+// place. What the client says is that EHLO, unless the config has it.
+func cutAnywhere(t *testing.T, config starttls.FilterConfig, says, reply, want string) {
+	t.Helper()
 	for at := range len(reply) {
 		synctest.Test(t, func(t *testing.T) {
 			client, backend := newPeer(), newPeer()
-			f := starttls.NewFilter(client.other(), backend.other(), starttls.FilterConfig{})
+			f := starttls.NewFilter(client.other(), backend.other(), config)
 			var both sync.WaitGroup
 			both.Go(func() { f.CopyCommands() })
 			both.Go(func() { f.CopyReplies() })
-			client.out.Write([]byte("EHLO x\r\n"))
+			client.out.Write([]byte(says))
 			for _, part := range []string{reply[:at], reply[at:]} {
 				synctest.Wait()
 				backend.out.Write([]byte(part))
 			}
 			synctest.Wait()
-			if got := string(client.in.take()); got != "250-backend\r\n250 SIZE\r\n" {
+			if got := string(client.in.take()); got != want {
 				t.Errorf("cut at %d: S: %q", at, got)
 			}
 			client.out.Close()

@@ -36,9 +36,7 @@ func TestR1_InjectionBehindSTARTTLS(t *testing.T) {
 	}
 	for i, attack := range attacks {
 		c := dial(t, p.submission, "")
-		if _, err := c.expect(220); err != nil {
-			c.fatal(t, err)
-		}
+		c.mustGreet(t)
 		for _, segment := range attack.segments {
 			if err := c.send([]byte(segment)); err != nil && segment == attack.segments[0] {
 				c.fatal(t, err)
@@ -133,9 +131,7 @@ func TestR3_LastPlainByteIsThe220(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		c := dial(t, p.submission, "")
 		tap := c.tapped(0, 0)
-		if _, err := c.expect(220); err != nil {
-			c.fatal(t, err)
-		}
+		c.mustGreet(t)
 		c.mustSend(t, "NOOP\r\nEHLO before.tls\r\nMAIL FROM:<a@x>\r\nRSET\r\nVRFY x\r\nSTARTTLS\r\n")
 		for _, code := range []int{250, 250, 530, 250, 530, 220} {
 			if _, err := c.expect(code); err != nil {
@@ -186,9 +182,7 @@ func TestR8_STARTTLSWithoutEHLO(t *testing.T) {
 	certs := newCertificates(t)
 	p := startProxy(t, setup{certificates: certs, backend: server.address})
 	c := dial(t, p.submission, "")
-	if _, err := c.expect(220); err != nil {
-		c.fatal(t, err)
-	}
+	c.mustGreet(t)
 	c.must(t, 220, "starttls")
 	if err := c.startTLS(clientOptions{serverName: "b.example", trust: certs}.config()); err != nil {
 		c.fatal(t, err)

@@ -175,6 +175,14 @@ func (c *client) must(t testing.TB, code int, line string) string {
 	return reply
 }
 
+// mustGreet wants the greeting.
+func (c *client) mustGreet(t testing.TB) {
+	t.Helper()
+	if _, err := c.expect(220); err != nil {
+		c.fatal(t, err)
+	}
+}
+
 func (c *client) fatal(t testing.TB, err error) {
 	t.Helper()
 	t.Fatalf("%v\n%s", err, indent(strings.Join(c.transcript, "\n")))

@@ -18,9 +18,7 @@ func TestR65_R66_EHLOBeforeTLS(t *testing.T) {
 	})
 	p := startProxy(t, setup{certificates: newCertificates(t), backend: server.address})
 	c := dial(t, p.submission, "")
-	if _, err := c.expect(220); err != nil {
-		c.fatal(t, err)
-	}
+	c.mustGreet(t)
 	for range 2 {
 		lines := strings.Split(strings.TrimSuffix(c.must(t, 250, "EHLO client.test"), "\r\n"), "\r\n")
 		if lines[0] != "250-mail.a.example" {
@@ -56,9 +54,7 @@ func TestR66_PipelinedGroupBeforeTLS(t *testing.T) {
 	codes := []int{250, 250, 501, 250, 530, 250, 530, 221}
 	for cut := 1; cut <= len(group); cut++ {
 		c := dial(t, p.submission, "")
-		if _, err := c.expect(220); err != nil {
-			c.fatal(t, err)
-		}
+		c.mustGreet(t)
 		c.mustSend(t, group[:cut])
 		c.mustSend(t, group[cut:])
 		for i, code := range codes {

@@ -26,9 +26,7 @@ func TestR5_NothingSaidBeforeTLSSurvives(t *testing.T) {
 	for _, port := range p.ports() {
 		c := dial(t, port.address, clientAddress)
 		if port.name == "587" {
-			if _, err := c.expect(220); err != nil {
-				c.fatal(t, err)
-			}
+			c.mustGreet(t)
 			c.must(t, 250, "EHLO attacker.test")
 			c.must(t, 530, "MAIL FROM:<attacker@attacker.test>")
 			c.must(t, 530, "RCPT TO:<victim@a.example>")
@@ -39,9 +37,7 @@ func TestR5_NothingSaidBeforeTLSSurvives(t *testing.T) {
 			c.fatal(t, err)
 		}
 		if port.name == "465" {
-			if _, err := c.expect(220); err != nil {
-				c.fatal(t, err)
-			}
+			c.mustGreet(t)
 		}
 		for _, line := range []string{"MAIL FROM:<sender@client.test>", "RCPT TO:<user@a.example>", "DATA"} {
 			if got := c.must(t, 503, line); strings.HasPrefix(line, "MAIL") && got != want {
@@ -74,9 +70,7 @@ func TestR6_NoIdentityBeforeTLS(t *testing.T) {
 	for _, port := range p.ports() {
 		c := dial(t, port.address, "")
 		if port.name == "587" {
-			if _, err := c.expect(220); err != nil {
-				c.fatal(t, err)
-			}
+			c.mustGreet(t)
 			c.must(t, 250, "EHLO before.tls")
 			for _, line := range []string{
 				"AUTH PLAIN AGF0dGFja2VyAHNlY3JldA==", "AUTH LOGIN", "auth plain", "AUTH EXTERNAL YXR0YWNrZXI=", "AUTH",
@@ -95,9 +89,7 @@ func TestR6_NoIdentityBeforeTLS(t *testing.T) {
 			c.fatal(t, err)
 		}
 		if port.name == "465" {
-			if _, err := c.expect(220); err != nil {
-				c.fatal(t, err)
-			}
+			c.mustGreet(t)
 		}
 		c.must(t, 250, "EHLO "+marker)
 		c.mustEnd(t, 221, "QUIT")
@@ -116,9 +108,7 @@ func TestR7_RepliesBeforeTLS(t *testing.T) {
 	certs := newCertificates(t)
 	p := startProxy(t, setup{certificates: certs, backend: server.address})
 	c := dial(t, p.submission, "")
-	if _, err := c.expect(220); err != nil {
-		c.fatal(t, err)
-	}
+	c.mustGreet(t)
 	for _, step := range []struct {
 		code int
 		line string
@@ -143,9 +133,7 @@ func TestR7_TLSNotAvailable(t *testing.T) {
 	certs := newCertificates(t)
 	p := startProxy(t, setup{certificates: certs, backend: server.address})
 	c := dial(t, p.submission, "")
-	if _, err := c.expect(220); err != nil {
-		c.fatal(t, err)
-	}
+	c.mustGreet(t)
 	writeFile(t, filepath.Join(certs.dir, "empty.example", "notes"), "no certificate here")
 	for _, name := range append([]string{"*.w.example"}, domains...) {
 		if err := os.RemoveAll(filepath.Join(certs.dir, name)); err != nil {

@@ -72,9 +72,7 @@ func TestR82_TermBeforeTLS(t *testing.T) {
 	p := startProxy(t, setup{certificates: certs, backend: server.address, drain: "1m"})
 	greeted, helped := dial(t, p.submission, ""), dial(t, p.submission, "")
 	for _, c := range []*client{greeted, helped} {
-		if _, err := c.expect(220); err != nil {
-			c.fatal(t, err)
-		}
+		c.mustGreet(t)
 	}
 	helped.must(t, 250, "EHLO before.tls")
 	var late []*client
