@@ -31,7 +31,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"cmd/smtp-tlsproxy", anyOfOurs + " github.com/spf13/cobra github.com/prometheus/client_golang github.com/coreos/go-systemd/v22 github.com/landlock-lsm/go-landlock"},
 	{"proxy", "starttls sni tlsopts internal/backend internal/escape internal/limit internal/proxyheader internal/metrics" +
 		" github.com/prometheus/client_golang github.com/pires/go-proxyproto golang.org/x/sys"},
-	{"bench/domains", "sni internal/devcert golang.org/x/sync"},
+	{"bench/domains", "sni internal/devcert internal/heapfloor golang.org/x/sync"},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
 	{"internal/admin", "github.com/prometheus/client_golang"},
 	{"sni", "tlsopts github.com/fsnotify/fsnotify golang.org/x/sync golang.org/x/crypto golang.org/x/net golang.org/x/sys"},
@@ -43,6 +43,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"internal/backend", ""},
 	{"internal/devcert", ""},
 	{"internal/escape", ""},
+	{"internal/heapfloor", ""},
 	{"internal/freeport", ""}, // for tests
 	{"internal/need", ""},     // for tests
 	{"tlsopts", "internal/nearest software.sslmate.com/src/go-pkcs12 github.com/youmark/pkcs8"},

@@ -160,6 +160,9 @@ func (m *material) pairs() ([]*tls.Certificate, error) {
 	}
 	var pairs []*tls.Certificate
 	for i, chain := range chains(leaves, m.certs) {
+		// The same, kept once: the garbage collector marks what is kept, for every
+		// domain in memory.
+		leaves[i].PublicKey = m.keys[i].Public()
 		pair := &tls.Certificate{PrivateKey: m.keys[i], Leaf: leaves[i]}
 		for _, cert := range chain {
 			pair.Certificate = append(pair.Certificate, cert.Raw)

@@ -34,7 +34,7 @@ var (
 	folders = flag.Int("folders", 100_000, "folders in the directory")
 	served  = flag.Int("served", 1000, "names asked for, at random")
 	cache   = flag.Int("cache", 4096, "sni.Options.Cache")
-	rounds  = flag.Int("rounds", 21, "rounds of warm handshakes")
+	rounds  = flag.Int("rounds", 41, "rounds of warm handshakes")
 	each    = flag.Int("handshakes", 1000, "handshakes in a round")
 	dir     = flag.String("dir", filepath.Join(os.TempDir(), "smtp-tlsproxy-bench-domains"), "where the folders are made and kept")
 	serving = flag.String("serve", "", "for internal use: the directory to serve")

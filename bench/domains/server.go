@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/heapfloor"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 )
 
@@ -28,6 +29,7 @@ type stat struct {
 
 // serve answers handshakes, and a stat for each line of input.
 func serve() error {
+	heapfloor.Keep() // as the program does
 	began := time.Now()
 	certs, err := sni.Open(*serving, sni.Options{Default: folderName(0), Cache: *cache, Survey: -1})
 	if err != nil {

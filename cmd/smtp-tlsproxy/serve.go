@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/heapfloor"
 )
 
 func serveCommand() *cobra.Command {
@@ -46,6 +47,7 @@ func serve(file string, log *logging, stop, reload <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
+	heapfloor.Keep()
 	i := newInstance(log)
 	defer i.close()
 	if err := i.apply(cfg); err != nil {
