@@ -29,7 +29,7 @@ const anyOfOurs = "*"
 // configuration file nor Prometheus. A package without a row is a finding.
 var mayImport = []struct{ pkg, imports string }{
 	{"cmd/smtp-tlsproxy", anyOfOurs + " github.com/spf13/cobra github.com/prometheus/client_golang github.com/coreos/go-systemd/v22 github.com/landlock-lsm/go-landlock"},
-	{"proxy", "starttls sni tlsopts internal/backend internal/escape internal/limit internal/proxyheader internal/metrics" +
+	{"proxy", "starttls sni tlsopts internal/backend internal/clientname internal/escape internal/limit internal/proxyheader internal/metrics" +
 		" github.com/prometheus/client_golang github.com/pires/go-proxyproto golang.org/x/sys"},
 	{"bench/domains", "sni internal/devcert internal/heapfloor golang.org/x/sync"},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
@@ -41,6 +41,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"internal/proxyheader", "tlsopts github.com/pires/go-proxyproto"},
 	{"internal/limit", ""},
 	{"internal/backend", ""},
+	{"internal/clientname", ""},
 	{"internal/devcert", ""},
 	{"internal/escape", ""},
 	{"internal/heapfloor", ""},

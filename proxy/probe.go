@@ -63,7 +63,7 @@ func probe(ctx context.Context, conn net.Conn, format proxyheader.Format) (*prob
 // probeFailure says what a probe that failed most often wants. A backend that
 // only takes no proper leave serves clients.
 func probeFailure(err error, version int) error {
-	failed, ok := errors.AsType[*starttls.ProbeError](err)
+	failed, ok := errors.AsType[*starttls.StepError](err)
 	switch {
 	case err == nil, ok && failed.Step == "QUIT":
 		return nil

@@ -127,7 +127,7 @@ func ExampleProbe() {
 	fmt.Println(identity.Hostname, identity.Keywords, err)
 
 	_, err = starttls.Probe(readWriter{strings.NewReader("554 no service here\r\n"), io.Discard}, "proxy.example.com")
-	if failed, ok := errors.AsType[*starttls.ProbeError](err); ok {
+	if failed, ok := errors.AsType[*starttls.StepError](err); ok {
 		fmt.Println(failed.Step, failed.Code)
 	}
 

@@ -17,6 +17,9 @@ const (
 type Identity struct {
 	Hostname string   // "" where it is not known
 	Keywords []string // each with its parameters
+	// XCLIENT is what a backend lets the proxy say of clients (Postfix's
+	// XCLIENT_README), nil where it offers no XCLIENT. It is not for clients.
+	XCLIENT []string
 }
 
 // ParseEHLO takes the identity out of a backend's 250 reply to EHLO, for a
@@ -43,6 +46,9 @@ func ParseEHLO(reply []byte) Identity {
 			break
 		}
 		text := string(bytes.Trim(line[min(4, len(line)):], " \t\r\n"))
+		if name == "XCLIENT" && identity.XCLIENT == nil {
+			identity.XCLIENT = append([]string{}, strings.Fields(text)[1:]...)
+		}
 		if isKeyword(name) && !seen[name] && len(text) <= maxKeyword && isASCII(text) && forPlain(text) {
 			identity.Keywords = append(identity.Keywords, text)
 			seen[name] = true

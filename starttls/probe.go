@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
-// ProbeError tells at which step a Probe ended.
-type ProbeError struct {
-	Step string // "greeting", "EHLO" or "QUIT"
+// StepError tells at which step a dialogue with a backend ended.
+type StepError struct {
+	Step string // "greeting", "EHLO", "STARTTLS", "XCLIENT" or "QUIT"
 	Code int    // of the reply that refused; 0 where no reply came
 	// Reply is the text of that reply, cut to 255 bytes, and as the backend
 	// sent it but for bytes that are not UTF-8.
@@ -18,8 +19,8 @@ type ProbeError struct {
 	Err   error
 }
 
-func (e *ProbeError) Error() string { return e.Step + ": " + e.Err.Error() }
-func (e *ProbeError) Unwrap() error { return e.Err }
+func (e *StepError) Error() string { return e.Step + ": " + e.Err.Error() }
+func (e *StepError) Unwrap() error { return e.Err }
 
 // errUnready is the cause where a backend answered, but not with 2yz.
 var errUnready = errors.New("backend refuses")
@@ -29,29 +30,95 @@ var errUnready = errors.New("backend refuses")
 // name, reads the reply, says QUIT and reads the reply to that. A backend that
 // hangs up in place of the last reply is fine too.
 //
-// The error is a *ProbeError. Where its step is QUIT, the backend's only fault
+// The error is a *StepError. Where its step is QUIT, the backend's only fault
 // is there, and the identity is what it offers. The replies may have 8 KiB, the
 // one to EHLO 64 KiB.
 //
 // The caller sets the deadline and closes the connection.
 func Probe(backend io.ReadWriter, name string) (Identity, error) {
 	greeting, err := ReadGreeting(backend)
-	if err := probed("greeting", greeting, err); err != nil {
+	if err := stepped("greeting", greeting, err); err != nil {
 		return Identity{}, err
 	}
-	reply, err := exchange(backend, "EHLO "+name+"\r\n", maxEHLOReply, ErrHello)
-	if err := probed("EHLO", reply, err); err != nil {
+	return ProbeGreeted(backend, name)
+}
+
+// ProbeGreeted is Probe on a connection whose greeting the caller has read.
+func ProbeGreeted(backend io.ReadWriter, name string) (Identity, error) {
+	reply, err := hello(backend, name)
+	if err != nil {
 		return Identity{}, err
 	}
 	identity := ParseEHLO(reply.Text)
-	reply, err = exchange(backend, "QUIT\r\n", maxGreeting, errQuit)
+	reply, err = exchange(backend, "QUIT\r\n", maxGreeting, errReply)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return identity, nil
 	}
-	return identity, probed("QUIT", reply, err)
+	return identity, stepped("QUIT", reply, err)
 }
 
-var errQuit = errors.New("backend's answer to QUIT is not an SMTP reply")
+// Upgrade asks a backend that has greeted for TLS: it says EHLO with the given
+// domain name, and STARTTLS (RFC 3207) if the reply offers that. The caller
+// begins the handshake when it returns nil, and closes the connection if not:
+// to go on would be in plain text. The error is a *StepError; bytes behind the
+// reply, which somebody else may have put there, are one, too.
+func Upgrade(backend io.ReadWriter, name string) error {
+	reply, err := hello(backend, name)
+	if err != nil {
+		return err
+	}
+	if !hasKeyword(reply.Text, "STARTTLS") {
+		return &StepError{Step: "STARTTLS", Err: errors.New("backend does not offer it")}
+	}
+	reply, err = exchange(backend, "STARTTLS\r\n", maxGreeting, errReply)
+	return stepped("STARTTLS", reply, err)
+}
+
+// XCLIENT tells a backend that has greeted who the client is, as Postfix's
+// XCLIENT_README has it: it says EHLO with the given domain name, takes the
+// attributes that the backend offers, and says the commands that the function
+// makes of them. It returns the backend's last reply, which is its greeting for
+// that client, and in which 421, 521 and 554 refuse the client (RFC 5321
+// section 4.2.3, RFC 7504).
+//
+// The caller closes the connection after an error: what follows would be said
+// in the name of the proxy itself. The error is a *StepError, or the function's.
+func XCLIENT(backend io.ReadWriter, name string, commands func(attributes []string) ([]string, error)) (Greeting, error) {
+	reply, err := hello(backend, name)
+	if err != nil {
+		return Greeting{}, err
+	}
+	attributes := ParseEHLO(reply.Text).XCLIENT
+	if attributes == nil {
+		return Greeting{}, &StepError{Step: "XCLIENT", Err: errors.New("backend does not offer it")}
+	}
+	said, err := commands(attributes)
+	if err != nil {
+		return Greeting{}, err
+	}
+	for _, command := range said {
+		reply, err = exchange(backend, command, maxGreeting, errReply)
+		if err == nil && slices.Contains(notServed, reply.Code) {
+			return reply, nil
+		}
+		if err := stepped("XCLIENT", reply, err); err != nil {
+			return Greeting{}, err
+		}
+	}
+	return reply, nil
+}
+
+// notServed are the codes with which a server greets a client that it does not
+// serve. All others in reply to XCLIENT are about the command, and so our fault.
+var notServed = []int{421, 521, 554}
+
+var errReply = errors.New("backend's answer is not an SMTP reply")
+
+// hello says EHLO and takes the reply, which is good unless there is an error.
+func hello(backend io.ReadWriter, name string) (Greeting, error) {
+	reply, err := exchange(backend, "EHLO "+name+"\r\n", maxEHLOReply, ErrHello)
+	return reply, stepped("EHLO", reply, err)
+}
 
 // exchange says one command and takes the reply.
 func exchange(backend io.ReadWriter, command string, limit int, malformed error) (Greeting, error) {
@@ -61,16 +128,16 @@ func exchange(backend io.ReadWriter, command string, limit int, malformed error)
 	return readReply(backend, limit, malformed)
 }
 
-// probed is the error of a step, nil where it went well.
-func probed(step string, reply Greeting, err error) error {
+// stepped is the error of a step, nil where it went well.
+func stepped(step string, reply Greeting, err error) error {
 	switch {
 	case err != nil:
-		return &ProbeError{Step: step, Err: err}
+		return &StepError{Step: step, Err: err}
 	case !reply.Ready():
 		text := bytes.TrimSpace(reply.Text)
 		shown := strings.ToValidUTF8(string(text[:min(len(text), maxHostname)]), "?")
 		// Quoted in the error, because the text is the backend's.
-		return &ProbeError{Step: step, Code: reply.Code, Reply: shown, Err: fmt.Errorf("%w: %q", errUnready, shown)}
+		return &StepError{Step: step, Code: reply.Code, Reply: shown, Err: fmt.Errorf("%w: %q", errUnready, shown)}
 	}
 	return nil
 }

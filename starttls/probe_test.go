@@ -52,7 +52,7 @@ func TestProbe(t *testing.T) {
 			backend, heard := script(test.segments...)
 			identity, err := starttls.Probe(backend, "proxy.example")
 			said := string(heard.take())
-			if failed, ok := errors.AsType[*starttls.ProbeError](err); ok != (test.step != "") || ok &&
+			if failed, ok := errors.AsType[*starttls.StepError](err); ok != (test.step != "") || ok &&
 				(failed.Step != test.step || failed.Code != test.code || test.err != nil && !errors.Is(err, test.err)) {
 				t.Errorf("the error is %v, want one at step %q with code %d and %v", err, test.step, test.code, test.err)
 			}

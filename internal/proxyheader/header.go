@@ -1,6 +1,7 @@
 // Package proxyheader makes the PROXY protocol header that tells a backend
 // who the client is, and with which TLS it came. The header is one []byte for
-// one write: Postfix and Dovecot look at the first segment alone.
+// one write: Postfix and Dovecot look at the first segment alone. For backends
+// that do not read it there are the commands of XCLIENT.
 package proxyheader
 
 import (
