@@ -1,22 +1,17 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
@@ -112,7 +107,11 @@ type Listener struct {
 	MaxPlainCommands, MaxPlainErrors int
 
 	Timeouts Timeouts
-	Backend  Backend
+	// Backend gets the clients that no route leads elsewhere, and those without
+	// TLS. It is also the one that is greeted for before TLS.
+	Backend Backend
+	// Routes lead to other backends, by server name.
+	Routes []Route
 }
 
 // Timeouts bound the phases of a session. 0 means the default.
@@ -123,51 +122,15 @@ type Timeouts struct {
 	HalfClose time.Duration // after the client ended its stream, when no reply is owed
 }
 
-// Backend is the SMTP server behind a listener.
-type Backend struct {
-	Name           string        // in logs and metrics
-	Addresses      []string      // host:port, where each address of a host name counts, or unix:/path
-	ConnectTimeout time.Duration // of each address; 0 means 10 seconds
-	ProxyVersion   int           // of the PROXY protocol: 1 or 2
-	ProxyTLVs      []string      // of version 2, none by default: ssl, authority, unique_id, crc32c, alpn
-	MaxHeaderBytes int           // of version 2, at least 128; 0 means 232
-	// TraceHeader puts a Received header before each message, for backends that
-	// do not pass on what the PROXY header tells of TLS. BDAT is not offered then.
-	TraceHeader bool
-	Balance     Balance     // the zero value is LeastConnections
-	HealthCheck HealthCheck // the zero value is every 10 seconds
-}
-
-// Balance is how clients are shared out among the addresses that are up.
-type Balance = backend.Balance
-
-// The ways to share clients out.
-const (
-	LeastConnections = backend.LeastConnections // the address with the fewest open connections
-	RoundRobin       = backend.RoundRobin       // one after the other
-	ClientHash       = backend.ClientHash       // the same for each client IP address, IPv6 by its /64
-)
-
-// HealthCheck says how often each address is probed as by [CheckBackend], and
-// what becomes of it. Zero fields have the default; a negative Interval is no
-// health checks.
-type HealthCheck = backend.HealthCheck
-
-// dialer opens the connections to a backend, each for a client.
-type dialer interface {
-	Dial(ctx context.Context, client netip.Addr) (net.Conn, error)
-}
-
 // service is a Listener made ready. It never changes, so that a session keeps
 // the one with which it began.
 type service struct {
 	Listener
-	tls            *identities
-	plain          *starttls.Server
-	backend        dialer // a pool, given by usePools
-	header         proxyheader.Format
-	metrics        *metrics.Listener
-	backendMetrics *metrics.Backend
+	tls          *identities
+	plain        *starttls.Server
+	destinations []*destination // the listener's backend first, and each other once
+	routes       routes
+	metrics      *metrics.Listener
 }
 
 // check finds what would fail, or do harm, once clients come.
@@ -181,20 +144,6 @@ func (l Listener) check() error {
 		return fmt.Errorf("listener %s: no certificates", l.Name)
 	case l.Hostname == "" || strings.ContainsAny(l.Hostname, " \t\r\n"):
 		return fmt.Errorf("listener %s: %q is no host name", l.Name, l.Hostname)
-	case l.Backend.ProxyVersion != 1 && l.Backend.ProxyVersion != 2:
-		return fmt.Errorf("backend %s: PROXY protocol version %d: want 1 or 2", l.Backend.Name, l.Backend.ProxyVersion)
-	case len(l.Backend.Addresses) == 0:
-		return fmt.Errorf("backend %s: no address", l.Backend.Name)
-	case l.Backend.ProxyVersion == 2 && l.Backend.MaxHeaderBytes != 0 && l.Backend.MaxHeaderBytes < proxyheader.MinMaxBytes:
-		return fmt.Errorf("backend %s: a PROXY header of %d bytes can not tell of TLS: want at least %d",
-			l.Backend.Name, l.Backend.MaxHeaderBytes, proxyheader.MinMaxBytes)
-	case !slices.Contains(balances, l.Backend.Balance):
-		return fmt.Errorf("backend %s: %q is no way to balance: want one of %q", l.Backend.Name, l.Backend.Balance, balances[1:])
-	}
-	for _, name := range l.Backend.ProxyTLVs {
-		if !slices.Contains(proxyTLVs, proxyheader.TLV(name)) {
-			return fmt.Errorf("backend %s: %q is no TLV of the PROXY protocol: want some of %q", l.Backend.Name, name, proxyTLVs)
-		}
 	}
 	return nil
 }
@@ -208,9 +157,9 @@ func newService(l Listener) (*service, error) {
 	setDefault(&l.Timeouts.Greeting, DefaultGreeting)
 	setDefault(&l.Timeouts.RelayIdle, DefaultRelayIdle)
 	setDefault(&l.Timeouts.HalfClose, DefaultHalfClose)
-	s := &service{
-		Listener: l,
-		header:   headerFormat(l.Backend),
+	s := &service{Listener: l}
+	if err := s.route(); err != nil {
+		return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 	}
 	s.plain = &starttls.Server{
 		Policy:       l.STARTTLS,
@@ -229,28 +178,13 @@ func newService(l Listener) (*service, error) {
 	return s, nil
 }
 
-var balances = []Balance{"", LeastConnections, RoundRobin, ClientHash}
-
-// proxyTLVs are all that can be sent.
-var proxyTLVs = append(slices.Clone(proxyheader.DefaultTLVs), proxyheader.ALPN)
-
-func headerFormat(b Backend) proxyheader.Format {
-	format := proxyheader.Format{Version: b.ProxyVersion, MaxBytes: b.MaxHeaderBytes}
-	for _, name := range b.ProxyTLVs {
-		format.TLVs = append(format.TLVs, proxyheader.TLV(name))
-	}
-	return format
-}
-
 // identity is what EHLO says before TLS: what the backend said last. That of a
 // backend that was not heard yet is short and true: where TLS is required, all
 // commands are ours to answer, in any group.
 func (s *service) identity() starttls.Identity {
 	var identity starttls.Identity
-	if checked, ok := s.backend.(interface{ Facts() any }); ok {
-		if found, ok := checked.Facts().(*probed); ok {
-			identity = found.Identity
-		}
+	if found, ok := s.destinations[0].pool.Facts().(*probed); ok {
+		identity = found.Identity
 	}
 	if !s.AsBackend {
 		identity.Hostname = s.Hostname
@@ -275,8 +209,12 @@ func (s *service) tlsAvailable() bool {
 
 // count gives the service its metrics, once it is sure to be served.
 func (s *service) count(m *Metrics) {
-	s.backendMetrics = m.Backend(s.Backend.Name)
-	s.metrics = m.Listener(s.Name, s.backendMetrics)
+	var backends []*metrics.Backend
+	for _, d := range s.destinations {
+		d.metrics = m.Backend(d.Name)
+		backends = append(backends, d.metrics)
+	}
+	s.metrics = m.Listener(s.Name, backends...)
 }
 
 func setDefault(d *time.Duration, value time.Duration) {

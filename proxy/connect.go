@@ -39,12 +39,12 @@ func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
 		return nil, nil, &ending{metrics.SessionDrained, errDraining}
 	}
 	if err == nil {
-		s.backendMetrics.Error(metrics.BackendGreetingRejected)
+		s.to.metrics.Error(metrics.BackendGreetingRejected)
 		s.answerFirst(said.Text)
 		return nil, nil, &ending{metrics.SessionBackendRefused, fmt.Errorf("backend's %s: %s", s.refusable(), bytes.TrimSpace(said.Text))}
 	}
 	reason, failed := backendFailure(err)
-	s.backendMetrics.Error(reason)
+	s.to.metrics.Error(reason)
 	s.answerFirst(s.reply("421 4.3.2 %s service not available, try again later (%s)"))
 	return nil, nil, &ending{metrics.SessionBackendUnavailable, failed}
 }
@@ -65,13 +65,13 @@ func (s *session) dial() (net.Conn, starttls.Greeting, error) {
 		return nil, starttls.Greeting{}, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
 	}
 	began := time.Now()
-	conn, err := s.backend.Dial(s.srv.draining, s.client.Addr())
+	conn, err := s.to.pool.Dial(s.srv.draining, s.client.Addr())
 	if err != nil {
 		return nil, starttls.Greeting{}, err
 	}
-	s.backendMetrics.Dialed(time.Since(began))
+	s.to.metrics.Dialed(time.Since(began))
 	spared := context.AfterFunc(s.srv.draining, func() { conn.Close() })
-	greeting, err := s.greet(conn, header)
+	stream, greeting, err := s.greet(conn, header)
 	if !spared() {
 		err = errDraining
 	}
@@ -79,65 +79,44 @@ func (s *session) dial() (net.Conn, starttls.Greeting, error) {
 		conn.Close()
 		return nil, starttls.Greeting{}, err
 	}
-	return conn, greeting, nil
+	return stream, greeting, nil
 }
 
-// greet writes the header and reads the greeting. The header is one write. A
+// greet begins the connection, up to the backend's greeting for the client. A
 // client in plain text said EHLO to us; then the backend's reply to that comes
 // in place of the greeting.
-func (s *session) greet(conn net.Conn, header []byte) (starttls.Greeting, error) {
+func (s *session) greet(conn net.Conn, header []byte) (net.Conn, starttls.Greeting, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.Timeouts.Greeting)); err != nil {
-		return starttls.Greeting{}, err
+		return nil, starttls.Greeting{}, err
 	}
-	if _, err := conn.Write(header); err != nil {
-		return starttls.Greeting{}, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
+	stream, greeting, err := s.to.opening.greet(conn, header)
+	if err == nil && greeting.Ready() && s.to.ClientInfo == XCLIENT {
+		greeting, err = s.to.opening.xclient(stream, s.xclientFacts())
 	}
-	greeting, err := starttls.ReadGreeting(conn)
-	if err == nil {
-		err = checkGreeting(greeting)
-	}
-	if err != nil {
-		return starttls.Greeting{}, &phaseError{greetingFailure(err), noGreeting(err, s.header.Version)}
-	}
-	if s.plaintext != nil && greeting.Ready() {
-		if greeting, err = s.plaintext.Replay(conn); err != nil {
-			return starttls.Greeting{}, &phaseError{greetingFailure(err), fmt.Errorf("no reply to EHLO: %w", err)}
+	if err == nil && greeting.Ready() && s.plaintext != nil {
+		if greeting, err = s.plaintext.Replay(stream); err != nil {
+			err = &phaseError{greetingFailure(err), fmt.Errorf("no reply to EHLO: %w", err)}
 		}
 	}
-	return greeting, conn.SetDeadline(time.Time{})
-}
-
-func greetingFailure(err error) metrics.BackendError {
-	if isTimeout(err) {
-		return metrics.BackendGreetingTimeout
+	if err != nil {
+		return nil, starttls.Greeting{}, err
 	}
-	return metrics.BackendGreetingInvalid
+	return stream, greeting, conn.SetDeadline(time.Time{})
 }
 
-// checkGreeting refuses what is neither consent nor refusal: a client that got
-// it as a reply would act on it.
-func checkGreeting(g starttls.Greeting) error {
-	if g.Code/100 == 3 {
-		return fmt.Errorf("%w: code %d", starttls.ErrGreeting, g.Code)
-	}
-	return nil
-}
-
-// noGreeting says what a backend that does not greet most often wants.
-func noGreeting(err error, version int) error {
-	return fmt.Errorf("no greeting: %w; does it expect the PROXY header (version %d) of this address?", err, version)
-}
-
-// proxyHeader tells the backend who the client is. A session without it would
-// be one of the proxy's own, which backends trust.
+// proxyHeader tells the backend who the client is, where it is told so. A
+// session without it would be one of the proxy's own, which backends trust.
 func (s *session) proxyHeader() ([]byte, error) {
+	if !s.to.opening.sendsHeader() {
+		return nil, nil
+	}
 	facts := proxyheader.Facts{Client: s.client, Local: s.local, SessionID: s.id}
 	if s.tls != nil {
 		who := s.hello.clientAuth.Identify(s.state)
 		facts.TLS, facts.Verified, facts.CommonName = &s.state, who.Verified, who.CommonName
 		facts.ServerName, _ = sni.ServerName(s.state.ServerName)
 	}
-	return s.header.Encode(facts)
+	return s.to.opening.header.Encode(facts)
 }
 
 // phaseError is a failure behind the dial, with its reason.

@@ -162,8 +162,8 @@ func TestFirstCommand(t *testing.T) {
 // refused, and not given to the backend as one of the proxy's own (R45).
 func TestClientWithoutAddress(t *testing.T) {
 	bothModes(t, func(t *testing.T, mode proxy.Mode) {
-		for version := 1; version <= 2; version++ {
-			inBubble(t, mode, func(l *proxy.Listener) { l.Backend.ProxyVersion = version }, mailServer, func(b *bubble) {
+		for _, info := range []proxy.ClientInfo{proxy.ProxyV1, proxy.ProxyV2} {
+			inBubble(t, mode, func(l *proxy.Listener) { l.Backend.ClientInfo = info }, mailServer, func(b *bubble) {
 				ours, theirs := memoryPipe(465, memoryBuffer)
 				theirs.remote = &net.UnixAddr{Name: "@", Net: "unix"}
 				b.Begin(theirs, b.backend.dial)

@@ -133,7 +133,7 @@ func TestVersion1(t *testing.T) {
 	bothModes(t, func(t *testing.T, mode proxy.Mode) {
 		backend := newBackend(t, mailServer)
 		l := listenerTo(t, mode, backend.address)
-		l.Backend.ProxyVersion = 1
+		l.Backend.ClientInfo = proxy.ProxyV1
 		srv := serve(t, l)
 		c := srv.tlsClient(mode)
 		if mode == proxy.ModeImplicitTLS {

@@ -82,7 +82,7 @@ func (s *session) report(end *ending) {
 	duration := time.Since(s.began)
 	var toBackend *metrics.Backend
 	if s.forwarded {
-		toBackend = s.backendMetrics
+		toBackend = s.to.metrics
 	}
 	s.metrics.SessionDone(toBackend, outcome, duration)
 	if !s.srv.log.Enabled(context.Background(), level) {
@@ -97,7 +97,7 @@ func (s *session) report(end *ending) {
 			slog.String("cipher", tlsopts.CipherSuiteName(s.state.CipherSuite)))
 	}
 	if s.forwarded {
-		line = append(line, slog.String("backend", s.Backend.Name))
+		line = append(line, slog.String("backend", s.to.Name))
 	}
 	line = append(line, slog.String("outcome", string(outcome)))
 	if end != nil && end.err != nil {

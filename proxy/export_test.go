@@ -12,12 +12,17 @@ type DialFunc func(context.Context) (net.Conn, error)
 // Dial calls f.
 func (f DialFunc) Dial(ctx context.Context, _ netip.Addr) (net.Conn, error) { return f(ctx) }
 
+// Facts are none: no health check goes this way.
+func (DialFunc) Facts() any { return nil }
+
 // Begin begins a session on conn, as if the server's one listener had accepted
 // it. With a dial that is not nil it is the way to the backend.
 func (srv *Server) Begin(conn net.Conn, dial DialFunc) {
 	s := *srv.only()
 	if dial != nil {
-		s.backend = dial
+		d := *s.destinations[0]
+		d.pool = dial
+		s.destinations = []*destination{&d}
 	}
 	srv.start(conn, &s)
 }

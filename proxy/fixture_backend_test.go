@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type fakeBackend struct {
 	t       testing.TB
 	address string
 	script  func(*peer)
+	bare    atomic.Bool // no PROXY header comes
 
 	listener net.Listener // nil in memory
 	running  sync.WaitGroup
@@ -90,7 +92,10 @@ func (b *fakeBackend) begin(conn net.Conn) {
 	b.running.Go(func() {
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(p.patience))
-		if p.readHeader() {
+		if b.bare.Load() {
+			close(p.headed)
+			b.script(p)
+		} else if p.readHeader() {
 			b.script(p)
 		}
 	})

@@ -27,7 +27,7 @@ func listenerTo(t testing.TB, mode proxy.Mode, address string) proxy.Listener {
 		Certificates: openStore(t),
 		Hostname:     "proxy.example",
 		Backend: proxy.Backend{
-			Name: "mta", Addresses: []string{address}, ProxyVersion: 2,
+			Name: "mta", Addresses: []string{address}, ClientInfo: proxy.ProxyV2,
 			ProxyTLVs:   []string{"ssl", "authority", "unique_id", "crc32c"},
 			HealthCheck: proxy.HealthCheck{Interval: -1}, // the tests count connections
 		},

@@ -28,6 +28,7 @@ func (s *session) handshake() *ending {
 	if err == nil {
 		s.tls, s.state = conn, conn.ConnectionState()
 		s.hello.info = nil
+		s.to = s.service.destinationOf(s.state.ServerName)
 		s.metrics.HandshakeDone(s.state, time.Since(began))
 		if s.Mode == ModeSTARTTLS {
 			s.metrics.STARTTLS(metrics.STARTTLSUpgraded)

@@ -226,9 +226,9 @@ func TestFailedUpgrade(t *testing.T) {
 	}
 }
 
-// TestR13_NoSTARTTLSToBackend: what R13 guards against has no way in, because
-// the backend, which offers STARTTLS, never gets the command: not from a probe,
-// nor from a client in plain text or under TLS.
+// TestR13_NoSTARTTLSToBackend: a backend without tls.mode starttls, which
+// offers STARTTLS, never gets the command: not from a probe, nor from a client
+// in plain text or under TLS.
 func TestR13_NoSTARTTLSToBackend(t *testing.T) {
 	backend := newBackend(t, mailServer)
 	srv := serveOptional(t, backend)

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"reflect"
 	"slices"
 	"time"
 
@@ -25,51 +24,56 @@ type pool struct {
 	metrics  *metrics.Backend // there when the pool is started
 }
 
-// newPool makes the pool of a backend, not in service yet.
-func newPool(b Backend, events backend.Events) (*backend.Pool, error) {
-	format := headerFormat(b)
+// newPool makes the pool of a destination, not in service yet.
+func newPool(d *destination, events backend.Events) (*backend.Pool, error) {
 	return backend.New(backend.Config{
-		Name:           b.Name,
-		Addresses:      b.Addresses,
-		Balance:        b.Balance,
-		ConnectTimeout: b.ConnectTimeout,
-		Health:         b.HealthCheck,
+		Name:           d.Name,
+		Addresses:      d.Addresses,
+		Balance:        d.Balance,
+		ConnectTimeout: d.ConnectTimeout,
+		Health:         d.HealthCheck,
 		Events:         events,
 		Check: func(ctx context.Context, conn net.Conn) (any, error) {
-			return probe(ctx, conn, format)
+			return d.opening.probe(ctx, conn)
 		},
 	})
 }
 
-// usePools gives each service the pool of its backend: the one in service
+// usePools gives each destination of the services its pool: the one in service
 // where it has the same settings, or a new one, which is not started yet. It
 // needs mu.
 func (srv *Server) usePools(services []*service) (map[string]*pool, error) {
 	pools := make(map[string]*pool)
 	var errs []error
 	for _, s := range services {
-		name := s.Backend.Name
-		p := pools[name]
-		if p == nil {
-			p = srv.pools[name]
-		}
-		switch {
-		case p != nil && reflect.DeepEqual(p.settings, s.Backend):
-		case pools[name] != nil:
-			errs = append(errs, fmt.Errorf("backend %s: the listeners do not say the same of it", name))
-			continue
-		default:
-			p = &pool{settings: s.Backend, log: srv.log.With("backend", name)}
-			var err error
-			if p.Pool, err = newPool(s.Backend, p.events()); err != nil {
+		for _, d := range s.destinations {
+			p, err := srv.usePool(d, pools[d.Name])
+			if err != nil {
 				errs = append(errs, err)
 				continue
 			}
+			pools[d.Name], d.pool = p, p
 		}
-		pools[name] = p
-		s.backend = p
 	}
 	return pools, errors.Join(errs...)
+}
+
+// usePool returns the pool of a destination. The one of another listener, if
+// there is one already, has to say the same. It needs mu.
+func (srv *Server) usePool(d *destination, taken *pool) (*pool, error) {
+	if taken != nil && !taken.settings.same(d.Backend) {
+		return nil, fmt.Errorf("backend %s: the listeners do not say the same of it", d.Name)
+	}
+	if taken != nil {
+		return taken, nil
+	}
+	if p := srv.pools[d.Name]; p != nil && p.settings.same(d.Backend) {
+		return p, nil
+	}
+	p := &pool{settings: d.Backend, log: srv.log.With("backend", d.Name)}
+	var err error
+	p.Pool, err = newPool(d, p.events())
+	return p, err
 }
 
 // replacePools ends the pools that are not among the next, and starts those

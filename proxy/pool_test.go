@@ -261,7 +261,7 @@ func TestBackendSettings(t *testing.T) {
 		want      string
 	}{
 		{[]proxy.Listener{good, second}, "backend mta: the listeners do not say the same of it"},
-		{[]proxy.Listener{balance}, `backend mta: "random" is no way to balance: want one of ["least_connections" "round_robin" "client_hash"]`},
+		{[]proxy.Listener{balance}, `listener implicit: backend mta: "random" is no way to balance: want one of ["least_connections" "round_robin" "client_hash"]`},
 		{[]proxy.Listener{address}, "backend mta: address mail.example: missing port in address"},
 	} {
 		if srv, err := proxy.Listen(proxy.Config{Listeners: test.listeners}); err == nil {

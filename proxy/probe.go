@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 )
 
@@ -22,7 +22,11 @@ func CheckBackend(ctx context.Context, b Backend) error {
 	for _, address := range b.Addresses {
 		one := b
 		one.Addresses = []string{address}
-		pool, err := newPool(one, backend.Events{})
+		d, err := newDestination(one, probeName())
+		if err != nil {
+			return err
+		}
+		pool, err := newPool(d, backend.Events{})
 		if err == nil {
 			var good int
 			if good, err = pool.CheckNow(ctx); good > 0 {
@@ -40,45 +44,65 @@ type probed struct{ starttls.Identity }
 // probe talks to a backend as far as it goes without a client. It takes its
 // leave with QUIT and waits for the reply: to connect and hang up ends a process
 // of Postfix with a fatal error. The caller closes the connection.
-func probe(ctx context.Context, conn net.Conn, format proxyheader.Format) (*probed, error) {
+func (o *opening) probe(ctx context.Context, conn net.Conn) (*probed, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(past) })
 	defer stop()
-	header, err := format.Probe(orLoopback(conn.LocalAddr()), orLoopback(conn.RemoteAddr()))
-	if err == nil {
-		_, err = conn.Write(header)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("PROXY header: %w", err)
-	}
-	identity, err := starttls.Probe(conn, probeName())
+	identity, err := o.ask(conn)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, ctx.Err()
 	}
-	if err = probeFailure(err, format.Version); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, o.probeFailure(err)
 	}
 	return &probed{identity}, nil
 }
 
-// probeFailure says what a probe that failed most often wants. A backend that
-// only takes no proper leave serves clients.
-func probeFailure(err error, version int) error {
+// ask begins the connection as a session does, but for the client.
+func (o *opening) ask(conn net.Conn) (starttls.Identity, error) {
+	var header []byte
+	if o.sendsHeader() {
+		var err error
+		if header, err = o.header.Probe(orLoopback(conn.LocalAddr()), orLoopback(conn.RemoteAddr())); err != nil {
+			return starttls.Identity{}, fmt.Errorf("PROXY header: %w", err)
+		}
+	}
+	stream, greeting, err := o.greet(conn, header)
+	if err != nil {
+		return starttls.Identity{}, err
+	}
+	if !greeting.Ready() {
+		return starttls.Identity{}, refusedBy("greeting", greeting.Text)
+	}
+	identity, err := starttls.ProbeGreeted(stream, o.name)
+	if failed, ok := errors.AsType[*starttls.StepError](err); ok && failed.Step == "QUIT" {
+		err = nil // a backend that only takes no proper leave serves clients
+	}
+	if err == nil {
+		err = o.checkXCLIENT(identity.XCLIENT)
+	}
+	return identity, err
+}
+
+// probeFailure says what a probe that failed most often wants.
+func (o *opening) probeFailure(err error) error {
 	failed, ok := errors.AsType[*starttls.StepError](err)
 	switch {
-	case err == nil, ok && failed.Step == "QUIT":
-		return nil
-	case ok && failed.Code/100 == 3:
-		return noGreeting(fmt.Errorf("%w: %s", starttls.ErrGreeting, escape.Field(failed.Reply)), version)
-	case ok && failed.Code != 0:
-		return fmt.Errorf("its %s refuses clients: %s", answers[failed.Step], escape.Field(failed.Reply))
-	case ok && failed.Step == "greeting":
-		return noGreeting(failed.Err, version)
+	case ok && failed.Step == "EHLO" && failed.Code/100 == 3:
+		return o.noGreeting(fmt.Errorf("%w: %s", starttls.ErrGreeting, escape.Field(failed.Reply)))
+	case ok && failed.Step == "EHLO" && failed.Code != 0:
+		return refusedBy("reply to EHLO", []byte(failed.Reply))
 	}
 	return err
 }
 
-// answers are what a backend says at each step of a probe.
-var answers = map[string]string{"greeting": "greeting", "EHLO": "reply to EHLO"}
+// refusedBy is the fault of a backend whose answer is none for clients.
+func refusedBy(answer string, text []byte) error {
+	text = bytes.TrimSpace(text)
+	return fmt.Errorf("its %s refuses clients: %s", answer, escape.Field(string(text[:min(len(text), maxRefusal)])))
+}
+
+// maxRefusal is how much of a reply is shown.
+const maxRefusal = 255
 
 // probeName is what our EHLO says to a backend that is probed.
 func probeName() string {

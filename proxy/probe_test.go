@@ -46,9 +46,9 @@ func TestCheckBackend(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			for version := 1; version <= 2; version++ {
+			for version, info := range map[int]proxy.ClientInfo{1: proxy.ProxyV1, 2: proxy.ProxyV2} {
 				backend := newBackend(t, test.script)
-				err := proxy.CheckBackend(t.Context(), proxy.Backend{Name: "mta", Addresses: []string{backend.address}, ProxyVersion: version})
+				err := proxy.CheckBackend(t.Context(), proxy.Backend{Name: "mta", Addresses: []string{backend.address}, ClientInfo: info})
 				if test.want == "" {
 					must(t, err)
 				} else if err == nil {
@@ -75,7 +75,7 @@ func TestCheckBackendNames(t *testing.T) {
 	good := newBackend(t, mailServer)
 	refused := freeAddress(t)
 	err := proxy.CheckBackend(t.Context(), proxy.Backend{
-		Name: "mta", Addresses: []string{refused, good.address, "unix:/nonexistent"}, ProxyVersion: 2,
+		Name: "mta", Addresses: []string{refused, good.address, "unix:/nonexistent"}, ClientInfo: proxy.ProxyV2,
 	})
 	if err == nil {
 		t.Fatal("no error")
@@ -114,8 +114,8 @@ func TestCheckBackendUnix(t *testing.T) {
 			conn.Close()
 		}
 	})
-	for version := 1; version <= 2; version++ {
-		must(t, proxy.CheckBackend(t.Context(), proxy.Backend{Name: "mta", Addresses: []string{"unix:" + file}, ProxyVersion: version}))
+	for _, info := range []proxy.ClientInfo{proxy.ProxyV1, proxy.ProxyV2} {
+		must(t, proxy.CheckBackend(t.Context(), proxy.Backend{Name: "mta", Addresses: []string{"unix:" + file}, ClientInfo: info}))
 	}
 }
 
@@ -126,7 +126,7 @@ func TestCheckBackendEndsWithContext(t *testing.T) {
 		cancel()
 		p.line()
 	})
-	err := proxy.CheckBackend(ctx, proxy.Backend{Name: "mta", Addresses: []string{backend.address}, ProxyVersion: 2})
+	err := proxy.CheckBackend(ctx, proxy.Backend{Name: "mta", Addresses: []string{backend.address}, ClientInfo: proxy.ProxyV2})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}

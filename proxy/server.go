@@ -173,7 +173,9 @@ func (srv *Server) names() names {
 	for _, k := range srv.sockets {
 		s := k.service.Load()
 		n.listeners[s.Name] = true
-		n.backends[s.Backend.Name] = true
+		for _, d := range s.destinations {
+			n.backends[d.Name] = true
+		}
 	}
 	return n
 }

@@ -31,6 +31,7 @@ type session struct {
 	client netip.AddrPort
 	local  netip.AddrPort // where the client connected to
 
+	to        *destination        // the listener's own backend, and from the handshake on the one of the server name
 	plaintext *starttls.Plaintext // not nil while the client goes on without TLS
 	tls       *tls.Conn           // nil before the handshake succeeded
 	state     tls.ConnectionState
@@ -57,6 +58,7 @@ func (srv *Server) start(conn net.Conn, service *service) {
 	service.metrics.ConnectionOpened()
 	s := &session{
 		service: service,
+		to:      service.destinations[0],
 		srv:     srv,
 		id:      newID(),
 		began:   time.Now(),

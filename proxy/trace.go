@@ -8,7 +8,7 @@ import (
 
 // trace is what the header of each message tells of the session; nil for none.
 func (s *session) trace() *starttls.Trace {
-	if !s.Backend.TraceHeader {
+	if !s.to.TraceHeader {
 		return nil
 	}
 	t := &starttls.Trace{Client: s.client.Addr()}

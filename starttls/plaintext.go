@@ -28,6 +28,12 @@ type Plaintext struct {
 	chunking bool // the backend offered it
 }
 
+// Name is what the client said behind EHLO or HELO, and whether it was EHLO.
+func (p *Plaintext) Name() (name string, ehlo bool) {
+	_, rest, _ := bytes.Cut(bytes.TrimSpace(p.Hello), []byte(" "))
+	return string(bytes.TrimSpace(rest)), verbIs(p.Hello, "EHLO")
+}
+
 // Replay says Hello to a backend that has greeted, as the client did to us, and
 // takes its reply, which is not for the client: it had ours. It reads no byte
 // behind the reply. Where the client said neither EHLO nor HELO, nothing is

@@ -69,6 +69,14 @@ func ParseAuthorities(data []byte) (*Authorities, error) {
 	return a, nil
 }
 
+// Equal reports whether b has the same certificates; both may be nil.
+func (a *Authorities) Equal(b *Authorities) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.digest == b.digest
+}
+
 // Pool has the certificates; it must not be changed.
 func (a *Authorities) Pool() *x509.CertPool { return a.pool }
 

@@ -251,15 +251,11 @@ func limitsOf(cfg *config.Config) proxy.Limits {
 
 func backendOf(cfg *config.Config, name string) proxy.Backend {
 	b := cfg.Backends[name]
-	version := 2
-	if b.ClientInfo == config.ClientInfoProxyV1 {
-		version = 1
-	}
 	return proxy.Backend{
 		Name:           name,
 		Addresses:      b.Addresses,
 		ConnectTimeout: cfg.Timeouts.Connect,
-		ProxyVersion:   version,
+		ClientInfo:     proxy.ClientInfo(b.ClientInfo),
 		ProxyTLVs:      b.ProxyTLVs,
 		MaxHeaderBytes: b.MaxHeaderBytes,
 		TraceHeader:    b.TraceHeader,

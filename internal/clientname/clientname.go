@@ -39,14 +39,17 @@ func Lookup(ctx context.Context, r Resolver, address netip.Addr) Names {
 		return Names{Temporary: isTemporary(ctx, err)}
 	}
 	var names Names
-	for _, name := range found[:min(len(found), maxNames)] {
-		if name = strings.TrimSuffix(name, "."); !isHostName(name) {
+	for _, asked := range found[:min(len(found), maxNames)] {
+		name := strings.TrimSuffix(asked, ".")
+		if !isHostName(name) {
 			continue
 		}
 		if names.Reverse == "" {
 			names.Reverse = name
 		}
-		addresses, err := r.LookupNetIP(ctx, "ip", name+".")
+		// As it was found: one of the DNS ends with a dot, and then no search
+		// domain is tried; one of the hosts file has none, and is found there.
+		addresses, err := r.LookupNetIP(ctx, "ip", asked)
 		if err != nil {
 			names.Temporary = names.Temporary || isTemporary(ctx, err)
 			continue

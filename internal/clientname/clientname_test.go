@@ -46,6 +46,7 @@ func TestLookup(t *testing.T) {
 		want names
 	}{
 		"verified":              {zone{address: "mail.example.net.", "mail.example.net.": address}, names{"mail.example.net", "mail.example.net", false}},
+		"of the hosts file":     {zone{address: "local", "local": address}, names{"local", "local", false}},
 		"among others":          {zone{address: "mail.example.net.", "mail.example.net.": "192.0.2.7 ::ffff:192.0.2.1"}, names{"mail.example.net", "mail.example.net", false}},
 		"the second name":       {zone{address: "a.example. b.example.", "a.example.": "192.0.2.7", "b.example.": address}, names{"b.example", "a.example", false}},
 		"leads elsewhere":       {zone{address: "localhost.", "localhost.": "127.0.0.1"}, names{"", "localhost", false}},

@@ -107,12 +107,14 @@ const (
 	BackendGreetingRejected BackendError = "greeting_rejected"
 	BackendGreetingTimeout  BackendError = "greeting_timeout"
 	BackendGreetingInvalid  BackendError = "greeting_invalid" // not SMTP
+	BackendTLS              BackendError = "tls"              // to the backend
+	BackendXCLIENT          BackendError = "xclient"          // not offered, or refused to us
 	BackendOther            BackendError = "other"
 )
 
 var backendErrors = []BackendError{
 	BackendRefused, BackendTimeout, BackendDNS, BackendUnreachable, BackendHeader,
-	BackendGreetingRejected, BackendGreetingTimeout, BackendGreetingInvalid, BackendOther,
+	BackendGreetingRejected, BackendGreetingTimeout, BackendGreetingInvalid, BackendTLS, BackendXCLIENT, BackendOther,
 }
 
 // result is whether something was done.
