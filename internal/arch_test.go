@@ -30,7 +30,7 @@ const anyOfOurs = "*"
 var mayImport = []struct{ pkg, imports string }{
 	{"cmd/smtp-tlsproxy", anyOfOurs + " github.com/spf13/cobra github.com/prometheus/client_golang github.com/coreos/go-systemd/v22 github.com/landlock-lsm/go-landlock"},
 	{"proxy", "starttls sni tlsopts internal/backend internal/clientname internal/escape internal/limit internal/proxyheader internal/metrics" +
-		" github.com/prometheus/client_golang github.com/pires/go-proxyproto golang.org/x/sys"},
+		" github.com/prometheus/client_golang golang.org/x/sys"},
 	{"bench/domains", "sni internal/devcert internal/heapfloor golang.org/x/sync"},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
 	{"internal/admin", "github.com/prometheus/client_golang"},
@@ -60,7 +60,7 @@ var shared = map[string]string{
 	"golang.org/x/sync":                   "sni has one load for all who wait, bench makes folders side by side",
 	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating",
 	"github.com/prometheus/client_golang": "metrics makes the collectors, admin serves them, proxy and cmd hand the registry over",
-	"github.com/pires/go-proxyproto":      "proxyheader writes headers, proxy reads a load balancer's, demo reads ours as a backend does",
+	"github.com/pires/go-proxyproto":      "proxyheader writes headers and reads a load balancer's, demo reads ours as a backend does",
 }
 
 // source is one Go file of this module.

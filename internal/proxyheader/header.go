@@ -1,7 +1,8 @@
 // Package proxyheader makes the PROXY protocol header that tells a backend
 // who the client is, and with which TLS it came. The header is one []byte for
 // one write: Postfix and Dovecot look at the first segment alone. For backends
-// that do not read it there are the commands of XCLIENT.
+// that do not read it there are the commands of XCLIENT. [Read] is for the
+// header with which a load balancer in front of us does the same.
 package proxyheader
 
 import (
