@@ -49,7 +49,8 @@ func (srv *Server) SetLimits(l Limits) {
 	srv.metrics.ConnectionsLimit(connections)
 }
 
-// refusal is why a client gets no session. Its text is the reply's, too.
+// refusal is why a client gets no session. Its text is the reply's, too, unless
+// there is no code.
 type refusal struct {
 	reason metrics.Rejection
 	code   string
@@ -63,6 +64,8 @@ var (
 	refusedClient   = &refusal{metrics.RejectedPerClient, "421 4.7.0", "too many connections from your address"}
 	refusedRate     = &refusal{metrics.RejectedHandshakeRate, "421 4.7.0", "too many connections from your address in a short time"}
 	refusedDraining = &refusal{metrics.RejectedDraining, "421 4.3.2", "shutting down"}
+	// Who gets past the load balancer is told nothing, not even SMTP.
+	refusedUntrusted = &refusal{metrics.RejectedUntrusted, "", "proxy_protocol.trusted does not have the address"}
 )
 
 // admit takes the client's place among the sessions, or says why there is none
@@ -73,12 +76,24 @@ func (s *session) admit() *refusal {
 	if s.srv.draining.Err() != nil {
 		return refusedDraining
 	}
+	if s.behindBalancer() && !s.trusts(s.client.Addr()) {
+		s.warnUntrusted()
+		return refusedUntrusted
+	}
 	var err error
 	if s.slot, err = s.srv.limits.Open(); err != nil {
 		s.srv.warnFull()
 		return refusedFull
 	}
-	err = s.slot.Admit(s.client.Addr())
+	if s.behindBalancer() {
+		return nil // who the client is tells the PROXY header
+	}
+	return s.admitClient()
+}
+
+// admitClient holds the client to what is its own share.
+func (s *session) admitClient() *refusal {
+	err := s.slot.Admit(s.client.Addr())
 	switch {
 	case err == nil:
 		return nil
@@ -97,16 +112,21 @@ const refuseTimeout = time.Second
 // listeners the client hears why; under TLS that would take a handshake.
 func (s *session) refuse(r *refusal) {
 	s.slot.Release()
+	s.turnAway(r)
+	s.report(&ending{metrics.SessionRefused, r})
+	s.metrics.ConnectionClosed()
+}
+
+// turnAway tells the client why, and closes its connection.
+func (s *session) turnAway(r *refusal) {
 	s.metrics.ConnectionRejected(r.reason)
-	if s.Mode == ModeSTARTTLS {
+	if s.Mode == ModeSTARTTLS && r.code != "" {
 		_ = s.conn.SetWriteDeadline(time.Now().Add(refuseTimeout))
 		if _, err := fmt.Fprintf(s.conn, "%s %s %s (%s)\r\n", r.code, s.Hostname, r.text, s.id); err == nil {
 			discardUnread(s.conn.Conn)
 		}
 	}
 	s.conn.Close() // the kernel sees to it that the reply arrives
-	s.report(&ending{metrics.SessionRefused, r})
-	s.metrics.ConnectionClosed()
 }
 
 // discardUnread takes what a client has sent before it was greeted out of the
@@ -128,26 +148,38 @@ func discardUnread(conn net.Conn) {
 	})
 }
 
-// fullEvery is the least time between two warnings of the limit of connections:
-// a flood must not flood the log.
-const fullEvery = 10 * time.Second
+// The least time between two warnings of the same kind: a flood must not flood
+// the log. Those of the second kind may come from anybody, for ever.
+const (
+	fullEvery      = 10 * time.Second
+	untrustedEvery = time.Minute
+)
 
-// fullWarning is what was said of the limit of connections, and what was not.
-type fullWarning struct {
+// refusalWarning is what was said of refusals of one kind, and what was not.
+type refusalWarning struct {
 	mu      sync.Mutex
 	last    time.Time
 	refused int // since then
 }
 
-// warnFull counts a client for which there was no place, and warns from time
-// to time.
-func (srv *Server) warnFull() {
-	w := &srv.full
+// count counts a refusal. It returns how many there were since the last warning
+// when it is time for the next, else 0.
+func (w *refusalWarning) count(every time.Duration) (refused int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.refused++
-	if now := time.Now(); now.Sub(w.last) >= fullEvery {
-		srv.log.Warn("limits.connections is reached; clients are refused", "open", srv.limits.Connections(), "refused", w.refused)
-		w.last, w.refused = now, 0
+	now := time.Now()
+	if now.Sub(w.last) < every {
+		return 0
+	}
+	refused, w.refused, w.last = w.refused, 0, now
+	return refused
+}
+
+// warnFull counts a client for which there was no place, and warns from time
+// to time.
+func (srv *Server) warnFull() {
+	if refused := srv.full.count(fullEvery); refused > 0 {
+		srv.log.Warn("limits.connections is reached; clients are refused", "open", srv.limits.Connections(), "refused", refused)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -66,6 +67,10 @@ type Listener struct {
 	// is free (see Server.Addr).
 	Address string
 	Mode    Mode
+	// TrustedProxies are the load balancers, each of whose connections begins
+	// with a PROXY header that tells who the client is; IPv4 is not written as
+	// IPv6. Others can not connect then. Empty is no PROXY protocol.
+	TrustedProxies []netip.Prefix
 	// STARTTLS tells, with ModeSTARTTLS, whether clients may send mail without.
 	STARTTLS starttls.Policy
 	// TLS is what is negotiated; the zero value is a secure default.
@@ -144,6 +149,11 @@ func (l Listener) check() error {
 		return fmt.Errorf("listener %s: no certificates", l.Name)
 	case l.Hostname == "" || strings.ContainsAny(l.Hostname, " \t\r\n"):
 		return fmt.Errorf("listener %s: %q is no host name", l.Name, l.Hostname)
+	}
+	for _, trusted := range l.TrustedProxies {
+		if !trusted.IsValid() || trusted.Bits() == 0 || trusted.Addr().Is4In6() {
+			return fmt.Errorf("listener %s: PROXY headers can not be trusted from %v", l.Name, trusted)
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
@@ -27,6 +28,11 @@ func TestListenRefuses(t *testing.T) {
 		{"backend address", func(l *proxy.Listener) { l.Backend.Addresses = nil }, "backend mta: no address"},
 		{"header size", func(l *proxy.Listener) { l.Backend.MaxHeaderBytes = 60 }, "backend mta: a PROXY header of 60 bytes can not tell of TLS: want at least 128"},
 		{"TLV", func(l *proxy.Listener) { l.Backend.ProxyTLVs = []string{"tls"} }, `"tls" is no TLV`},
+		{"trusted by all", func(l *proxy.Listener) { l.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::/0")} }, "can not be trusted from ::/0"},
+		{"trusted by none", func(l *proxy.Listener) { l.TrustedProxies = make([]netip.Prefix, 1) }, "can not be trusted from invalid"},
+		{"trusted IPv4 as IPv6", func(l *proxy.Listener) {
+			l.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")}
+		}, "can not be trusted from ::ffff:10.0.0.0/104"},
 		{"address", func(l *proxy.Listener) { l.Address = "127.0.0.1" }, "listener implicit: address 127.0.0.1: "},
 		{"foreign address", func(l *proxy.Listener) { l.Address = "192.0.2.1:0" }, "no interface of this machine has that address"},
 	}

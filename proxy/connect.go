@@ -26,6 +26,9 @@ var errDraining = errors.New("shutting down")
 // caller closes the connection. When that is not to be, the client gets a reply
 // that says so.
 func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
+	if s.own {
+		return nil, nil, s.noClient()
+	}
 	s.forwarded = true
 	conn, said, err := s.dial()
 	if err == nil && said.Ready() {

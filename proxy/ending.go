@@ -92,6 +92,9 @@ func (s *session) report(end *ending) {
 		slog.String("id", s.id), slog.String("listener", s.Name), slog.String("client", s.client.String()),
 		slog.String("server_name", escape.Field(s.hello.serverName)),
 	}
+	if s.balancer.IsValid() {
+		line = append(line, slog.String("balancer", s.balancer.String()))
+	}
 	if s.tls != nil {
 		line = append(line, slog.String("tls_version", tlsopts.Version(s.state.Version).String()),
 			slog.String("cipher", tlsopts.CipherSuiteName(s.state.CipherSuite)))
@@ -122,7 +125,7 @@ func (e *ending) level() slog.Level {
 			return slog.LevelDebug
 		}
 	case metrics.SessionRefused:
-		if _, flood := errors.AsType[*refusal](e.err); flood {
+		if _, flood := errors.AsType[*refusal](e.err); flood || errors.Is(e.err, errNoClient) {
 			return slog.LevelDebug
 		}
 	}

@@ -41,6 +41,9 @@ func (s *session) handshake() *ending {
 		}
 		return &ending{metrics.SessionDrained, fmt.Errorf("TLS handshake: %w", errCut)}
 	}
+	if s.checksHealth(err) {
+		return &ending{metrics.SessionPreTLS, fmt.Errorf("before TLS: %w", err)}
+	}
 	s.metrics.HandshakeFailed(handshakeFailure(s.hello, err))
 	s.explainHandshake(err)
 	if s.Mode == ModeSTARTTLS {

@@ -31,6 +31,9 @@ type session struct {
 	client netip.AddrPort
 	local  netip.AddrPort // where the client connected to
 
+	balancer netip.AddrPort // whose PROXY header told of the client; none where clients connect to us
+	own      bool           // the load balancer speaks for itself
+
 	to        *destination        // the listener's own backend, and from the handshake on the one of the server name
 	plaintext *starttls.Plaintext // not nil while the client goes on without TLS
 	tls       *tls.Conn           // nil before the handshake succeeded
@@ -114,6 +117,11 @@ func (s *session) panicked(v any) *ending {
 // run carries the client from the greeting to the end of the relay. It returns
 // how the session ended.
 func (s *session) run() *ending {
+	if s.behindBalancer() {
+		if end := s.introduce(); end != nil {
+			return end
+		}
+	}
 	if s.Mode == ModeSTARTTLS {
 		if end := s.plainPhase(); end != nil {
 			return end

@@ -191,6 +191,9 @@ func (c *check) summary(out io.Writer) error {
 		if l.STARTTLS != "" {
 			mode += ", " + string(l.STARTTLS)
 		}
+		if trusted := trustedOf(l); trusted != nil {
+			mode += fmt.Sprintf(", PROXY header of %v", trusted)
+		}
 		row(fmt.Sprintf("%s\t%s\t%s\t%v to %v\t%s", l.Name, l.Address, mode, l.TLS.MinVersion, l.TLS.MaxVersion, l.Backend))
 	}
 	row("\nBACKEND\tADDRESSES\tCLIENT INFO")

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -131,6 +132,9 @@ func (i *instance) tell(cfg *config.Config) {
 		if l.STARTTLS != "" {
 			attributes = append(attributes, "starttls", string(l.STARTTLS))
 		}
+		if trusted := trustedOf(l); trusted != nil {
+			attributes = append(attributes, "proxy_protocol_trusted", trusted)
+		}
 		b := cfg.Backends[l.Backend]
 		attributes = append(attributes, "min_version", l.TLS.MinVersion.String(), "backend", l.Backend,
 			"backend_addresses", b.Addresses, "client_info", string(b.ClientInfo))
@@ -203,6 +207,7 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 			Name:             l.Name,
 			Address:          l.Address,
 			Mode:             modes[l.Mode],
+			TrustedProxies:   trustedOf(l),
 			STARTTLS:         policies[l.STARTTLS],
 			TLS:              l.TLS.Options(),
 			ClientAuth:       clientAuth,
@@ -228,6 +233,15 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 		})
 	}
 	return listeners, nil
+}
+
+// trustedOf are the load balancers in front of a listener; nil is none.
+func trustedOf(l config.Listener) []netip.Prefix {
+	var trusted []netip.Prefix
+	for _, r := range l.ProxyProtocol.Trusted {
+		trusted = append(trusted, r.Prefix)
+	}
+	return trusted
 }
 
 var modes = map[config.Mode]proxy.Mode{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
@@ -38,6 +39,8 @@ type listenerStatus struct {
 	Address string `json:"address"`
 	Mode    string `json:"mode"`
 	Backend string `json:"backend"`
+	// TrustedProxies are the load balancers of which a PROXY header is wanted.
+	TrustedProxies []netip.Prefix `json:"proxy_protocol_trusted,omitempty"`
 }
 
 type backendStatus struct {
@@ -80,6 +83,7 @@ func (i *instance) show() {
 	for _, l := range i.config.Listeners {
 		s.listeners = append(s.listeners, listenerStatus{
 			Name: l.Name, Address: i.server.Addr(l.Name).String(), Mode: string(l.Mode), Backend: l.Backend,
+			TrustedProxies: trustedOf(l),
 		})
 	}
 	i.shown.Store(s)

@@ -26,6 +26,7 @@ func (s *source) checkListeners(cfg *Config) {
 		s.require(&l.Address, "address")
 		s.require(&l.Mode, "mode")
 		s.checkSTARTTLS(l)
+		s.checkProxyProtocol(&l.ProxyProtocol)
 		s.checkTLS(&l.TLS)
 		s.checkRoute(l, cfg)
 	}

@@ -121,8 +121,17 @@ type Listener struct {
 	Hostname string `yaml:"hostname"`
 	// GreetDelay is how long the proxy's own greeting waits for clients that
 	// talk before it; 0 is not at all.
-	GreetDelay time.Duration `yaml:"greet_delay"`
-	TLS        TLS           `yaml:"tls"`
+	GreetDelay    time.Duration `yaml:"greet_delay"`
+	ProxyProtocol ProxyProtocol `yaml:"proxy_protocol"`
+	TLS           TLS           `yaml:"tls"`
+}
+
+// ProxyProtocol is for listeners behind load balancers, which say with a PROXY
+// header who the client is.
+type ProxyProtocol struct {
+	// Trusted are the load balancers, who alone can connect then. Empty is no
+	// PROXY protocol.
+	Trusted []Range `yaml:"trusted"`
 }
 
 // Backend is one SMTP server behind the proxy.

@@ -3,6 +3,7 @@ package config_test
 import (
 	"crypto/sha256"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -165,6 +166,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{
 				Name: "submission", Address: "localhost:587", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSRequired,
 				Backend: "old-mta", Hostname: "mail.example.com", GreetDelay: 6 * time.Second, TLS: merged,
+				ProxyProtocol: config.ProxyProtocol{Trusted: []config.Range{
+					{Prefix: netip.MustParsePrefix("10.0.0.0/8")}, {Prefix: netip.MustParsePrefix("192.0.2.7/32")},
+					{Prefix: netip.MustParsePrefix("2001:db8::/32")}, {Prefix: netip.MustParsePrefix("fd00::1/128")},
+				}},
 			},
 			{
 				Name: "mx", Address: "localhost:2525", Mode: config.ModeSTARTTLS, STARTTLS: config.STARTTLSOptional,

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding"
 	"errors"
 	"io"
 	"iter"
@@ -49,6 +50,10 @@ func (s *source) decodeNode(n *yaml.Node, v reflect.Value) {
 	s.origins[v.Addr().Interface()] = stateAt(n, set)
 	if list, ok := v.Addr().Interface().(listUnmarshaler); ok && n.Kind == yaml.SequenceNode {
 		s.decodeWords(n, v, list)
+		return
+	}
+	if _, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		s.decodeScalar(n, v)
 		return
 	}
 	switch v.Kind() {

@@ -30,7 +30,8 @@ var handshakeFailures = []HandshakeFailure{
 	HandshakeALPN, HandshakeClientAlert, HandshakeClientCertRequired, HandshakeClientCertBad, HandshakeOther,
 }
 
-// Rejection is why a connection was closed as soon as it was accepted.
+// Rejection is why a connection was closed as soon as it was accepted, or as
+// its PROXY header was due.
 type Rejection string
 
 // The reasons of connections_rejected_total.
@@ -39,9 +40,18 @@ const (
 	RejectedPerClient      Rejection = "per_client"      // limits.connections_per_client
 	RejectedHandshakeRate  Rejection = "handshake_rate"  // limits.handshakes_per_second_per_client
 	RejectedDraining       Rejection = "draining"        // it came while we shut down
+	// Those of listeners with proxy_protocol.
+	RejectedUntrusted       Rejection = "proxy_untrusted" // the peer is not in proxy_protocol.trusted
+	RejectedHeaderMissing   Rejection = "proxy_missing"   // something else came than a PROXY header
+	RejectedHeaderTimeout   Rejection = "proxy_timeout"   // it did not come in time
+	RejectedHeaderMalformed Rejection = "proxy_malformed"
+	RejectedNoClient        Rejection = "proxy_no_client" // LOCAL or UNKNOWN wanted a backend
 )
 
-var rejections = []Rejection{RejectedMaxConnections, RejectedPerClient, RejectedHandshakeRate, RejectedDraining}
+var rejections = []Rejection{
+	RejectedMaxConnections, RejectedPerClient, RejectedHandshakeRate, RejectedDraining,
+	RejectedUntrusted, RejectedHeaderMissing, RejectedHeaderTimeout, RejectedHeaderMalformed, RejectedNoClient,
+}
 
 // STARTTLSOutcome is how the plain phase of a STARTTLS listener ended.
 type STARTTLSOutcome string
