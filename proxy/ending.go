@@ -79,6 +79,9 @@ func (s *session) report(end *ending) {
 	if end != nil {
 		outcome, level = end.outcome, end.level()
 	}
+	if s.own && level == slog.LevelInfo {
+		level = slog.LevelDebug // a health check
+	}
 	duration := time.Since(s.began)
 	var toBackend *metrics.Backend
 	if s.forwarded {
@@ -125,7 +128,7 @@ func (e *ending) level() slog.Level {
 			return slog.LevelDebug
 		}
 	case metrics.SessionRefused:
-		if _, flood := errors.AsType[*refusal](e.err); flood || errors.Is(e.err, errNoClient) {
+		if _, flood := errors.AsType[*refusal](e.err); flood {
 			return slog.LevelDebug
 		}
 	}

@@ -22,7 +22,7 @@ const headerTimeout = 5 * time.Second
 // The specification would have us take it for a client with the address of the
 // load balancer; but backends often relay for such addresses, and UNKNOWN is
 // also what a load balancer says of a client whose address it does not know.
-var errNoClient = errors.New("the PROXY header tells of no client (LOCAL or UNKNOWN)")
+var errNoClient = errors.New("the PROXY header tells of no client but the load balancer")
 
 // behindBalancer tells whether clients come with a PROXY header.
 func (s *service) behindBalancer() bool { return len(s.TrustedProxies) > 0 }
@@ -46,7 +46,7 @@ func (s *session) introduce() *ending {
 	}
 	_ = s.conn.SetReadDeadline(time.Time{}) // a connection that is gone shows in what follows
 	s.balancer = s.client
-	if ends.Own() {
+	if ends.Own() || ends.Client == s.client { // the latter in version 1, of HAProxy's health checks
 		s.own = true
 		return nil
 	}

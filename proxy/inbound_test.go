@@ -19,6 +19,7 @@ const (
 	headerV1 = "PROXY TCP4 198.51.100.7 203.0.113.1 4711 587\r\n"
 	local    = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 	unknown  = "PROXY UNKNOWN\r\n"
+	itself   = "PROXY TCP4 192.0.2.99 192.0.2.1 50000 465\r\n"
 )
 
 // headerV2 tells of the same client, and has a TLV of its own.
@@ -290,18 +291,22 @@ func TestR76_LimitsAreOfTheHeadersClient(t *testing.T) {
 // TestR86_HealthChecksOfTheBalancer: they connect and close, with or without a
 // header. That is no failure, nor a line above debug, nor the backend's.
 func TestR86_HealthChecksOfTheBalancer(t *testing.T) {
-	for name, header := range map[string]string{"LOCAL": local, "UNKNOWN": unknown, "nothing": ""} {
+	for name, header := range map[string]string{"LOCAL": local, "UNKNOWN": unknown, "itself": itself, "nothing": ""} {
 		t.Run(name, func(t *testing.T) {
 			bothModes(t, func(t *testing.T, mode proxy.Mode) {
 				inBubble(t, mode, behindBalancer, mailServer, func(b *bubble) {
 					b.SetLimits(limits(func(l *proxy.Limits) { l.ConnectionsPerClient = 1 }))
-					for range 3 { // the limit of a client is not the load balancer's
+					for i := range 3 { // the limit of a client is not the load balancer's
 						c := b.connect()
 						if header != "" {
 							c.raw(header)
 						}
 						if header != "" && mode == proxy.ModeSTARTTLS {
 							c.expect("220 ")
+							c.do("EHLO balancer.example", "250-")
+							if i > 0 {
+								c.do("QUIT", "221 ")
+							}
 						}
 						synctest.Wait()
 						c.conn.Close()
@@ -329,7 +334,7 @@ func TestR45_NoBackendWithoutClient(t *testing.T) {
 		b.counts(1, "connections_rejected_total", "reason", "proxy_no_client")
 		requireNothingElse(b)
 	}
-	for name, header := range map[string]string{"LOCAL": local, "UNKNOWN": unknown} {
+	for name, header := range map[string]string{"LOCAL": local, "UNKNOWN": unknown, "itself": itself} {
 		t.Run(name, func(t *testing.T) {
 			bothModes(t, func(t *testing.T, mode proxy.Mode) {
 				inBubble(t, mode, behindBalancer, mailServer, func(b *bubble) {

@@ -45,7 +45,7 @@ const (
 	RejectedHeaderMissing   Rejection = "proxy_missing"   // something else came than a PROXY header
 	RejectedHeaderTimeout   Rejection = "proxy_timeout"   // it did not come in time
 	RejectedHeaderMalformed Rejection = "proxy_malformed"
-	RejectedNoClient        Rejection = "proxy_no_client" // LOCAL or UNKNOWN wanted a backend
+	RejectedNoClient        Rejection = "proxy_no_client" // one of the load balancer's own wanted a backend
 )
 
 var rejections = []Rejection{

@@ -53,7 +53,7 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 		open: r.gauges("connections_open",
 			"Client connections that are open now.", "listener"),
 		rejected: r.counters("connections_rejected_total",
-			"Client connections that were closed as soon as they were accepted, by reason.", "listener", "reason"),
+			"Client connections that were closed as soon as they were accepted, or for their PROXY header, by reason.", "listener", "reason"),
 		limit: r.gauges("connections_limit",
 			"The most client connections that may be open at once; 0 when there is no limit.").WithLabelValues(),
 		waiting: r.gauges("handshakes_waiting",
