@@ -92,6 +92,7 @@ var programs = map[string]func() bool{
 	"postfix":  func() bool { return onPath("postconf")() && isFile(postfixMaster()) },
 	"exim":     func() bool { return isFile(eximBinary()) },
 	"dovecot":  onPath("dovecot"),
+	"haproxy":  onPath("haproxy"),
 	"aiosmtpd": func() bool { return exec.Command(python, "-c", "import aiosmtpd").Run() == nil },
 }
 

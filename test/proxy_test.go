@@ -65,6 +65,7 @@ type setup struct {
 	limits       string // keys of the limits block, likewise; as many handshakes as a test likes
 	timeouts     string // further keys of the timeouts block, likewise
 	pairs        []pair // further listeners
+	trusted      string // proxy_protocol.trusted of the first two, in flow style; none
 	rescan       string // 1m
 	logFormat    string // json
 	logLevel     string // info
@@ -120,18 +121,22 @@ func (s setup) yaml() string {
 	if s.mx != "" {
 		mx = fmt.Sprintf("  - {name: mx, address: %q, mode: starttls, starttls: optional, backend: mta, hostname: %s}\n", s.mx, s.hostname)
 	}
+	balancer := ""
+	if s.trusted != "" {
+		balancer = fmt.Sprintf(", proxy_protocol: {trusted: [%s]}", s.trusted)
+	}
 	return fmt.Sprintf(`certificates: {directory: %q, default: %s, rescan: %s}
 tls: {%s}
 listeners:
-  - {name: submissions, address: %q, mode: implicit, backend: mta}
-  - {name: submission, address: %q, mode: starttls, starttls: required, backend: mta, hostname: %s}
+  - {name: submissions, address: %q, mode: implicit, backend: mta%s}
+  - {name: submission, address: %q, mode: starttls, starttls: required, backend: mta, hostname: %s%s}
 %sbackends:
   mta: {addresses: [%s], %s}
 admin: {address: %q}
 limits: {%s}
 timeouts: {drain: %s, %s}
 log: {level: %s, format: %s}
-`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, s.submission, s.hostname, mx+yamlOfPairs(s.pairs), addresses,
+`, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, balancer, s.submission, s.hostname, balancer, mx+yamlOfPairs(s.pairs), addresses,
 		header, s.admin, s.limits, s.drain, s.timeouts, s.logLevel, s.logFormat)
 }
 
@@ -241,6 +246,7 @@ type sessionLine struct {
 	ID         string
 	Listener   string
 	Client     string
+	Balancer   string
 	ServerName string `json:"server_name"`
 	TLSVersion string `json:"tls_version"`
 	Cipher     string
