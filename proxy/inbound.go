@@ -51,7 +51,11 @@ func (s *session) introduce() *ending {
 		return nil
 	}
 	s.client, s.local = ends.Client, ends.Local
-	if r := s.admitClient(); r != nil {
+	r := refusedDraining
+	if s.srv.draining.Err() == nil {
+		r = s.admitClient()
+	}
+	if r != nil {
 		s.turnAway(r)
 		return &ending{metrics.SessionRefused, r}
 	}

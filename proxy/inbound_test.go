@@ -129,9 +129,8 @@ func requireIntroduced(b *bubble, send func(*client)) {
 	}
 }
 
-// TestListenersWithoutBalancerSayNothingOfOne, and take a header for what it is
-// there: no SMTP (REQUIREMENTS, 19).
-func TestListenersWithoutBalancerSayNothingOfOne(t *testing.T) {
+// TestR19_HeaderWhereNoneIsWanted is no SMTP, and nothing more.
+func TestR19_HeaderWhereNoneIsWanted(t *testing.T) {
 	inBubble(t, proxy.ModeSTARTTLS, nil, mailServer, func(b *bubble) {
 		c := b.connect()
 		c.raw(headerV1)
@@ -214,6 +213,7 @@ func TestHeaderMayBeSlow(t *testing.T) {
 			in.raw(headerV1[10:])
 			time.Sleep(20 * time.Second) // in the bubble: the header's deadline is not the session's
 			in.secure(mode)
+			synctest.Wait() // it comes to the backend
 		})
 	})
 }
@@ -244,6 +244,7 @@ func TestR51_UntrustedPeers(t *testing.T) {
 				c.raw(headerV1)
 				b.welcomed(c)
 			}
+			synctest.Wait() // they come to the backend
 		})
 	})
 }
@@ -281,6 +282,7 @@ func TestR76_LimitsAreOfTheHeadersClient(t *testing.T) {
 			synctest.Wait()
 			b.refused(again, "handshake_rate", often)
 
+			synctest.Wait() // those let in come to the backend
 			b.SetLimits(limits(func(l *proxy.Limits) { l.Connections = b.Slots() + 1 }))
 			b.connect() // silent as yet
 			b.refused(b.connect(), "max_connections", full)
@@ -365,6 +367,25 @@ func TestR45_NoBackendWithoutClient(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDrainWhileTheHeaderIsAwaited: the client that comes behind it hears why
+// there is nothing for it, and one that does not come is not waited for longer
+// than for its header.
+func TestDrainWhileTheHeaderIsAwaited(t *testing.T) {
+	inBubble(t, proxy.ModeSTARTTLS, behindBalancer, mailServer, func(b *bubble) {
+		b.connect()
+		c := b.connect()
+		synctest.Wait()
+		b.takes(5*time.Second, func() {
+			done := b.shutdown(time.Hour)
+			c.raw(headerV1)
+			c.expect("421 4.3.2 proxy.example shutting down")
+			c.end()
+			c.conn.Close()
+			must(b.t, <-done)
+		})
+	})
 }
 
 // TestSilentBalancerHoldsUpNobody: the header is not waited for where clients

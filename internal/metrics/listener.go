@@ -67,7 +67,7 @@ func (l *Listener) ConnectionOpened() {
 func (l *Listener) ConnectionClosed() { l.open.Dec() }
 
 // ConnectionRejected counts a connection that was closed as soon as it was
-// accepted.
+// accepted, or for its PROXY header.
 func (l *Listener) ConnectionRejected(reason Rejection) { l.rejected.inc(reason) }
 
 // AcceptError counts a failed accept.
