@@ -52,6 +52,35 @@ func TestR54_BehindHAProxy(t *testing.T) {
 	}
 }
 
+// TestR49_NoOpenRelayBehindHAProxy: HAProxy and the proxy are both in Postfix's
+// mynetworks, and none of their clients gets what that allows, IPv4 or IPv6.
+func TestR49_NoOpenRelayBehindHAProxy(t *testing.T) {
+	need(t, "root", "ip", "postfix", "haproxy")
+	if !inNamespace(t, "198.51.100.1/32", "198.51.100.7/32", "2001:db8::1/128", "2001:db8::7/128") {
+		return
+	}
+	server := startPostfix(t)
+	certs := newCertificates(t)
+	p := startProxy(t, setup{certificates: certs, backend: server.proxied, trusted: "127.0.0.1"})
+	strangers := map[string]string{"198.51.100.1": "198.51.100.7", "2001:db8::1": "2001:db8::7"}
+	friends := map[string]string{"198.51.100.1": "127.0.0.9", "2001:db8::1": "::1"}
+	var sections []ahead
+	for host := range strangers {
+		for _, header := range []string{"send-proxy", "send-proxy-v2-ssl"} {
+			for _, port := range p.ports() {
+				sections = append(sections, ahead{of: port, host: host, server: header})
+			}
+		}
+	}
+	balancer := startHAProxy(t, sections...)
+	for i, port := range balancer.ports {
+		host := sections[i].host
+		requireRelayDenied(t, server, port, clientOptions{local: strangers[host], serverName: "b.example", trust: certs})
+		// The control: Postfix relays for its own network.
+		requireRelayed(t, port, clientOptions{local: friends[host], serverName: "b.example", trust: certs})
+	}
+}
+
 // TestR51_OnlyTheBalancerConnects: who comes past it is let go without a word,
 // and so is what it sends without a header. The limits of a client are not the
 // load balancer's.

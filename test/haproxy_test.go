@@ -2,8 +2,10 @@ package test
 
 import (
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -17,6 +19,7 @@ type haproxy struct {
 // ahead is what HAProxy has in front of one port.
 type ahead struct {
 	of      port
+	host    string // that clients connect to; 127.0.0.1
 	server  string // keywords of its server line
 	options string // further lines
 }
@@ -41,6 +44,9 @@ defaults
 	for i, s := range sections {
 		front := s.of
 		front.address = loopback(t)
+		if s.host != "" {
+			front.address = net.JoinHostPort(s.host, strconv.Itoa(portOf(t, front.address)))
+		}
 		fmt.Fprintf(&text, "listen port%d\n    bind %s\n    server proxy %s %s\n", i, front.address, s.of.address, s.server)
 		for line := range strings.Lines(s.options) {
 			text.WriteString("    " + strings.TrimSpace(line) + "\n")
