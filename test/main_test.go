@@ -89,6 +89,7 @@ var programs = map[string]func() bool{
 	"sslscan":  onPath("sslscan"),
 	"testssl":  onPath("testssl"),
 	"ip":       onPath("ip"),
+	"prlimit":  onPath("prlimit"),
 	"postfix":  func() bool { return onPath("postconf")() && isFile(postfixMaster()) },
 	"exim":     func() bool { return isFile(eximBinary()) },
 	"dovecot":  onPath("dovecot"),

@@ -76,6 +76,9 @@ func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) e
 	c.clientAuths()
 	c.certificates()
 	c.listeners()
+	if text := fewDescriptors(cfg.Limits.Connections, openFiles()); text != "" {
+		c.notes = append(c.notes, cfg.FaultAt(&cfg.Limits.Connections, text).String())
+	}
 	if !o.offline {
 		c.addresses()
 		c.backends(ctx)

@@ -124,6 +124,9 @@ func (i *instance) adopt(cfg *config.Config, certs *certificates, admin *adminSe
 // tell logs what is in force, at the start and after each reload.
 func (i *instance) tell(cfg *config.Config) {
 	i.log.Info("configuration in force", "certificates", cfg.Certificates.Directory, "admin", cfg.Admin.Address)
+	if text := fewDescriptors(cfg.Limits.Connections, openFiles()); text != "" {
+		i.log.Warn(text)
+	}
 	for _, path := range slices.Sorted(maps.Keys(i.secrets.keyLogs)) {
 		i.log.Warn("the secrets of every session go into a file: who can read it can read all mail", "key_log_file", path)
 	}
