@@ -19,7 +19,9 @@ import (
 type exim struct {
 	*process
 	maildir
-	proxied string
+	log           string
+	configuration string
+	proxied       string
 }
 
 // eximAccount is compiled into Debian's Exim.
@@ -55,20 +57,29 @@ func startExim(t testing.TB) *exim {
 	if err := os.Chown(log, uid, -1); err != nil {
 		t.Fatal(err)
 	}
-	binary, address := eximBinary(), loopback(t)
-	configuration := filepath.Join(dir, "exim.conf")
-	writeFile(t, configuration, fmt.Sprintf(eximConfiguration, dir, binary))
+	e := &exim{
+		maildir: maildir(filepath.Join(dir, "mail", "inbox")),
+		log:     log, configuration: filepath.Join(dir, "exim.conf"), proxied: loopback(t),
+	}
+	writeFile(t, e.configuration, fmt.Sprintf(eximConfiguration, dir, eximBinary()))
+	e.start(t)
+	return e
+}
 
+// start begins the process, at first or after kill.
+func (e *exim) start(t testing.TB) {
+	t.Helper()
 	// -bdf: a daemon in the foreground. Given by root, -C needs no list of
 	// trusted files.
-	command := exec.Command(binary, "-C", configuration, "-bdf", "-oX", strconv.Itoa(portOf(t, address)))
-	e := &exim{
-		process: startProcess(t, "Exim", log, command),
-		maildir: maildir(filepath.Join(dir, "mail", "inbox")),
-		proxied: address,
-	}
-	waitListening(t, e.process, address)
-	return e
+	command := exec.Command(eximBinary(), "-C", e.configuration, "-bdf", "-oX", strconv.Itoa(portOf(t, e.proxied)))
+	e.process = startProcess(t, "Exim", e.log, command)
+	waitListening(t, e.process, e.proxied)
+}
+
+// runQueue delivers what an Exim that was killed had taken and not delivered.
+func (e *exim) runQueue(t testing.TB) {
+	t.Helper()
+	runProgram(t, eximBinary(), "-C", e.configuration, "-q").requireCode(t, 0)
 }
 
 // deliver_drop_privilege keeps Exim from executing itself again for each

@@ -139,11 +139,7 @@ func TestR80_ResetStorm(t *testing.T) {
 		c.close()
 	}
 	p.waitNoConnections(t)
-	samples := []string{"go_goroutines ", "process_open_fds "}
-	baseline := make(map[string]int)
-	for _, sample := range samples {
-		baseline[sample] = p.number(t, sample)
-	}
+	resting := p.footprint(t)
 	hello := helloFor(t, "a.example")
 	crowd(600, func(i int) {
 		port := p.ports()[i%2]
@@ -172,11 +168,7 @@ func TestR80_ResetStorm(t *testing.T) {
 		}
 	})
 	p.waitNoConnections(t)
-	for _, sample := range samples {
-		eventually(t, fmt.Sprintf("%sis %d again", sample, baseline[sample]), func() bool {
-			return p.number(t, sample) <= baseline[sample]
-		})
-	}
+	p.requireFootprint(t, resting)
 	c := open(t, p.ports()[1], options)
 	c.must(t, 250, "EHLO client.test")
 	sendMessage(t, c)
