@@ -19,7 +19,7 @@ scripts = .ci/run test/install
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-domains lint vuln clean
+.PHONY: help build test install format vet unit integration fuzz bench bench-domains bench-floods lint vuln clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ bench: ## Run the benchmarks
 
 bench-domains: ## Measure directories of 1,000, 10,000 and 100,000 certificate folders
 	@for folders in 1000 10000 100000; do $(GO) run ./bench/domains -folders $$folders || exit 1; done
+
+bench-floods: build ## Measure how long a good client waits while others flood the proxy
+	$(GO) run ./bench/floods -binary ./smtp-tlsproxy
 
 lint: format vet ## Check format, vet, staticcheck, go.mod and the scripts
 	$(tool) staticcheck ./...

@@ -32,6 +32,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"proxy", "starttls sni tlsopts internal/backend internal/clientname internal/escape internal/limit internal/proxyheader internal/metrics" +
 		" github.com/prometheus/client_golang golang.org/x/sys"},
 	{"bench/domains", "sni internal/devcert internal/heapfloor golang.org/x/sync"},
+	{"bench/floods", "internal/devcert"},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
 	{"internal/admin", "github.com/prometheus/client_golang"},
 	{"sni", "tlsopts github.com/fsnotify/fsnotify golang.org/x/sync golang.org/x/crypto golang.org/x/net golang.org/x/sys"},
