@@ -111,14 +111,17 @@ func start(dir string) (*process, error) {
 	defer reader.Close()
 	p.cmd.Stdin, p.input = reader, input
 	output, err := p.cmd.StdoutPipe()
+	if err == nil {
+		p.lines = json.NewDecoder(output)
+		err = p.cmd.Start()
+	}
 	if err != nil {
+		_ = input.Close()
 		return nil, err
 	}
-	p.lines = json.NewDecoder(output)
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
+	if p.ready, err = p.stat(); err != nil {
+		p.stop()
 	}
-	p.ready, err = p.stat()
 	return p, err
 }
 
