@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
@@ -84,7 +85,7 @@ func handshakeFailure(h hello, err error) metrics.HandshakeFailure {
 		return metrics.HandshakeTimeout
 	}
 	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		if startsHTTP(record.RecordHeader) {
+		if starttls.StartsHTTP(record.RecordHeader[:]) {
 			return metrics.HandshakeHTTP
 		}
 		return metrics.HandshakePlaintext
@@ -107,14 +108,4 @@ func handshakeFailure(h hello, err error) metrics.HandshakeFailure {
 		}
 	}
 	return metrics.HandshakeOther
-}
-
-// startsHTTP knows a request by its first five bytes.
-func startsHTTP(first [5]byte) bool {
-	for _, method := range []string{"GET ", "POST ", "PUT ", "HEAD ", "OPTIONS ", "CONNECT ", "DELETE ", "PATCH ", "TRACE ", "PRI "} {
-		if strings.HasPrefix(method, string(first[:])) || strings.HasPrefix(string(first[:]), method) {
-			return true
-		}
-	}
-	return false
 }

@@ -118,15 +118,6 @@ func splitCommand(line []byte) (verb, argument string) {
 	return strings.ToUpper(string(word)), string(bytes.TrimLeft(rest, " \t"))
 }
 
-// isHTTP knows the methods with which a cross-protocol attack begins (ALPACA).
-func isHTTP(verb string) bool {
-	switch verb {
-	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "PRI", "TRACE":
-		return true
-	}
-	return false
-}
-
 // isSMTP knows the commands of SMTP and its extensions that need TLS, where it
 // is required. 530 tells a client that TLS helps; to any other word it would
 // be a lie.
