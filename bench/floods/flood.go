@@ -20,11 +20,12 @@ import (
 type flood struct {
 	name    string
 	clients int           // at once
-	every   time.Duration // in which each of them comes once; the first come spread over it
+	every   time.Duration // in which each of them comes once; they come spread over it
 	from    int           // addresses
 	attack  func(*attacker) error
 	limits  string   // of the proxy; the defaults
 	under   []string // the command that runs the proxy
+	idle    bool     // its clients have a session each, and stay
 }
 
 // floods are what a proxy has to bear with its default limits. Descriptors run
@@ -37,7 +38,7 @@ var floods = []flood{
 	{name: "reset", clients: 100, every: 500 * time.Millisecond, from: 60, attack: (*attacker).reset},
 	{name: "descriptors", clients: 300, every: time.Second, from: 3, attack: (*attacker).silent,
 		limits: "connections: 32, connections_per_client: 8", under: []string{"prlimit", "--nofile=128"}},
-	{name: "sessions", clients: 5000, every: 12 * time.Second, from: 60, attack: (*attacker).idle},
+	{name: "sessions", clients: 5000, every: 12 * time.Second, from: 60, attack: (*attacker).stay, idle: true},
 }
 
 // attacker is a client of a flood.
@@ -118,8 +119,8 @@ func (a *attacker) reset() error {
 	return err
 }
 
-// idle is no attack, but a session without an end.
-func (a *attacker) idle() error {
+// stay is no attack, but a session without an end.
+func (a *attacker) stay() error {
 	if a.plain {
 		if err := a.plainPhase(); err != nil {
 			return err

@@ -20,9 +20,14 @@ import (
 	"time"
 )
 
-// maxP99 is the limit that a release must keep: what a good client waits, from
-// its connection to the end of its handshake, in 99 of 100 cases.
-const maxP99 = 100 * time.Millisecond
+// The limits that a release must keep.
+const (
+	// maxP99 is what a good client waits, from its connection to the end of its
+	// handshake, in 99 of 100 cases.
+	maxP99 = 100 * time.Millisecond
+	// maxIdle is the memory of the proxy for a session that only waits, in bytes.
+	maxIdle = 64 << 10
+)
 
 var (
 	binary   = flag.String("binary", "./smtp-tlsproxy", "the proxy")
@@ -58,6 +63,12 @@ func measure() error {
 		}
 		fmt.Printf("%-12s %8d %9v %9v %9v  %9v %6.1f  %6.1f MB %6.1f MB\n", f.name, r.clients, micro(r.loaded.at(50)), micro(r.loaded.at(99)), micro(r.loaded.at(100)),
 			micro(r.unloaded.at(99)), float64(r.loaded.at(99))/float64(r.unloaded.at(99)), mb(r.pssLoaded), mb(r.pssUnloaded))
+		if each := (r.pssLoaded - r.pssUnloaded) / int64(f.clients); f.idle {
+			fmt.Printf("%-12s %8.1f kB of memory each\n", f.name, float64(each)/1024)
+			if each > maxIdle {
+				passed = append(passed, fmt.Errorf("%s: an idle one takes %d bytes: the limit is %d", f.name, each, maxIdle))
+			}
+		}
 		if p99 := r.loaded.at(99); p99 > maxP99 {
 			passed = append(passed, fmt.Errorf("%s: 99 of 100 good clients wait up to %v: the limit is %v", f.name, micro(p99), maxP99))
 		}
