@@ -90,6 +90,8 @@ var programs = map[string]func() bool{
 	"testssl":  onPath("testssl"),
 	"ip":       onPath("ip"),
 	"prlimit":  onPath("prlimit"),
+	"unshare":  onPath("unshare"),
+	"setpriv":  onPath("setpriv"),
 	"postfix":  func() bool { return onPath("postconf")() && isFile(postfixMaster()) },
 	"exim":     func() bool { return isFile(eximBinary()) },
 	"dovecot":  onPath("dovecot"),
