@@ -148,38 +148,38 @@ func discardUnread(conn net.Conn) {
 	})
 }
 
-// The least time between two warnings of the same kind: a flood must not flood
-// the log. Those of the second kind may come from anybody, for ever.
+// The least time between two lines of the log that say the same of a flood: it
+// must not flood the log. Peers that nobody trusts may come for ever.
 const (
-	fullEvery      = 10 * time.Second
+	tellEvery      = 10 * time.Second
 	untrustedEvery = time.Minute
 )
 
-// refusalWarning is what was said of refusals of one kind, and what was not.
-type refusalWarning struct {
-	mu      sync.Mutex
-	last    time.Time
-	refused int // since then
+// seldom is what was said of something that may happen often, and what was not.
+type seldom struct {
+	mu    sync.Mutex
+	last  time.Time
+	count int // since then
 }
 
-// count counts a refusal. It returns how many there were since the last warning
-// when it is time for the next, else 0.
-func (w *refusalWarning) count(every time.Duration) (refused int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.refused++
+// happened counts. It returns how often it happened since the last line when it
+// is time for the next, else 0.
+func (s *seldom) happened(every time.Duration) (count int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count++
 	now := time.Now()
-	if now.Sub(w.last) < every {
+	if now.Sub(s.last) < every {
 		return 0
 	}
-	refused, w.refused, w.last = w.refused, 0, now
-	return refused
+	count, s.count, s.last = s.count, 0, now
+	return count
 }
 
 // warnFull counts a client for which there was no place, and warns from time
 // to time.
 func (srv *Server) warnFull() {
-	if refused := srv.full.count(fullEvery); refused > 0 {
+	if refused := srv.full.happened(tellEvery); refused > 0 {
 		srv.log.Warn("limits.connections is reached; clients are refused", "open", srv.limits.Connections(), "refused", refused)
 	}
 }

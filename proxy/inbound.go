@@ -91,7 +91,7 @@ func (s *session) noClient() *ending {
 // warnUntrusted says from time to time that peers are refused: most often a
 // load balancer's range is missing in the configuration.
 func (s *session) warnUntrusted() {
-	if refused := s.srv.foreign.count(untrustedEvery); refused > 0 {
+	if refused := s.srv.foreign.happened(untrustedEvery); refused > 0 {
 		s.srv.log.Warn("connections are refused whose address proxy_protocol.trusted does not have",
 			"listener", s.Name, "peer", s.client.Addr().String(), "refused", refused)
 	}

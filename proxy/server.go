@@ -22,8 +22,8 @@ type Server struct {
 	log     *slog.Logger
 	metrics *Metrics
 	limits  *limit.Limiter
-	full    refusalWarning
-	foreign refusalWarning // peers that no listener trusts
+	full    seldom
+	foreign seldom // peers that no listener trusts
 
 	draining context.Context // ends when Shutdown begins
 	drain    context.CancelFunc

@@ -135,6 +135,7 @@ const (
 func (srv *Server) accept(k *socket) {
 	defer srv.running.Done()
 	pause := acceptPauseMin
+	var failed seldom
 	for {
 		conn, err := k.Accept()
 		if err == nil {
@@ -147,7 +148,9 @@ func (srv *Server) accept(k *socket) {
 		}
 		s := k.service.Load()
 		s.metrics.AcceptError()
-		srv.log.Error("accepting", "listener", s.Name, "error", err, "pause", pause)
+		if failures := failed.happened(tellEvery); failures > 0 {
+			srv.log.Error("accepting", "listener", s.Name, "error", err, "failures", failures)
+		}
 		select {
 		case <-time.After(pause):
 			pause = min(2*pause, acceptPauseMax)

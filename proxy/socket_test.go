@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -53,6 +54,25 @@ func TestAcceptErrors(t *testing.T) {
 		contains(b.t, b.log.text(), "too many open files")
 		c.do("QUIT", "221 ")
 		c.end()
+	})
+}
+
+// TestAcceptErrorsAreToldAtTimes: a flood that takes the file descriptors must
+// not flood the log.
+func TestAcceptErrorsAreToldAtTimes(t *testing.T) {
+	inBubble(t, proxy.ModeSTARTTLS, nil, mailServer, func(b *bubble) {
+		const seconds = 35
+		b.AcceptOn(&stuckListener{fails: 1 << 20})
+		time.Sleep(seconds * time.Second) // in the bubble
+		synctest.Wait()
+		log := b.log.text()
+		if n := strings.Count(log, "too many open files"); n != 4 {
+			b.t.Errorf("%d lines in %d s, want 4", n, seconds)
+		}
+		// Pauses of 5 ms to 640 ms, and then of a second.
+		contains(b.t, log, `"failures":1}`, `"failures":10}`)
+		b.counts(8+34, "accept_errors_total", "listener", "starttls")
+		must(b.t, b.Shutdown(b.t.Context()))
 	})
 }
 
