@@ -70,6 +70,8 @@ type setup struct {
 	logFormat    string // json
 	logLevel     string // info
 	environment  []string
+	process      string // keys of the process block; no such block
+	dir          string // folder of the configuration file; a temporary one
 
 	others      []string // further addresses of the backend
 	backendKeys string   // further keys of the backend, in flow style
@@ -125,6 +127,10 @@ func (s setup) yaml() string {
 	if s.trusted != "" {
 		balancer = fmt.Sprintf(", proxy_protocol: {trusted: [%s]}", s.trusted)
 	}
+	process := ""
+	if s.process != "" {
+		process = "process: {" + s.process + "}\n"
+	}
 	return fmt.Sprintf(`certificates: {directory: %q, default: %s, rescan: %s}
 tls: {%s}
 listeners:
@@ -137,7 +143,7 @@ limits: {%s}
 timeouts: {drain: %s, %s}
 log: {level: %s, format: %s}
 `, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, balancer, s.submission, s.hostname, balancer, mx+yamlOfPairs(s.pairs), addresses,
-		header, s.admin, s.limits, s.drain, s.timeouts, s.logLevel, s.logFormat)
+		header, s.admin, s.limits, s.drain, s.timeouts, s.logLevel, s.logFormat) + process
 }
 
 // proxy is the program under test, serving.
@@ -153,7 +159,10 @@ type proxy struct {
 func startProxy(t testing.TB, s setup) *proxy {
 	t.Helper()
 	s = s.complete(t)
-	p := &proxy{setup: s, file: filepath.Join(t.TempDir(), "config.yaml")}
+	if s.dir == "" {
+		s.dir = t.TempDir()
+	}
+	p := &proxy{setup: s, file: filepath.Join(s.dir, "config.yaml")}
 	writeFile(t, p.file, s.yaml())
 	p.process = startBinary(t, s.environment, "serve", "--config", p.file)
 	t.Cleanup(func() { p.requireCleanEnd(t) })

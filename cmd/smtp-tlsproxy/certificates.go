@@ -21,6 +21,7 @@ type certificates struct {
 	*sni.Store
 	from    directory
 	log     *slog.Logger
+	denied  func(error) string // why, besides permissions
 	metrics *metrics.Certificates
 	proxy   *proxy.Metrics
 
@@ -60,7 +61,7 @@ func stapling(s config.Stapling) sni.OCSP {
 // openCertificates opens the directory that the configuration names.
 func openCertificates(from directory, i *instance) (*certificates, error) {
 	c := &certificates{
-		from: from, log: i.log.Logger, metrics: i.certificateMetrics, proxy: i.proxyMetrics,
+		from: from, log: i.log.Logger, denied: i.whyDenied, metrics: i.certificateMetrics, proxy: i.proxyMetrics,
 		broken: make(map[string]string),
 	}
 	var err error
@@ -90,9 +91,10 @@ func (c *certificates) events() sni.Events {
 		},
 		Failed: func(folder string, err error) {
 			c.tell(func() {
-				c.broken[folder] = err.Error()
+				text := err.Error() + c.denied(err)
+				c.broken[folder] = text
 				c.metrics.Failed()
-				c.log.Error("certificate not usable", "domain", folder, "error", err)
+				c.log.Error("certificate not usable", "domain", folder, "error", text)
 			})
 		},
 		Mended: func(folder string) {

@@ -79,6 +79,11 @@ func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) e
 	if text := fewDescriptors(cfg.Limits.Connections, openFiles()); text != "" {
 		c.notes = append(c.notes, cfg.FaultAt(&cfg.Limits.Connections, text).String())
 	}
+	if user := &cfg.Process.User; *user != "" {
+		if _, err := findAccount(*user); err != nil {
+			c.fault(user, err)
+		}
+	}
 	if !o.offline {
 		c.addresses()
 		c.backends(ctx)

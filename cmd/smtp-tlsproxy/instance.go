@@ -38,6 +38,7 @@ type instance struct {
 	draining     atomic.Bool
 	shown        atomic.Pointer[shown]  // what is in force, for the pages of the admin address
 	refused      atomic.Pointer[string] // why the last reload was, "" or nil if it was not
+	confined     atomic.Pointer[confinement]
 }
 
 func newInstance(log *logging) *instance {
@@ -150,6 +151,9 @@ func (i *instance) tell(cfg *config.Config) {
 func (i *instance) reload(file string) {
 	cfg, err := config.Load(file)
 	if err == nil {
+		err = i.permits(cfg)
+	}
+	if err == nil {
 		served := i.certificates
 		if err = i.apply(cfg); err == nil && i.certificates == served {
 			// What is wrong with single folders was told by their events, and
@@ -159,9 +163,9 @@ func (i *instance) reload(file string) {
 	}
 	if err != nil {
 		i.process.ConfigFailed()
-		text := err.Error()
+		text := err.Error() + i.whyNotBound(err)
 		i.refused.Store(&text)
-		i.log.Error("configuration refused; the one before it stays in force", "file", file, "error", err)
+		i.log.Error("configuration refused; the one before it stays in force", "file", file, "error", text)
 		return
 	}
 	i.refused.Store(nil)

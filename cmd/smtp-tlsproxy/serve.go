@@ -33,25 +33,45 @@ and end with exit code 0; a second one ends at once.`,
 		defer signal.Stop(stop)
 		signal.Notify(reload, syscall.SIGHUP)
 		defer signal.Stop(reload)
-		return serve(*file, newLogging(c.ErrOrStderr()), stop, reload)
+		i := newInstance(newLogging(c.ErrOrStderr()))
+		return i.serve(*file, confineProcess, stop, reload)
 	})
 	return c
 }
+
+// privileges says what becomes of those of the process.
+type privileges int
+
+const (
+	// confineProcess gives up what the configuration does not name.
+	confineProcess privileges = iota
+	// keepPrivileges is for a process that does something else besides, such as
+	// a test.
+	keepPrivileges
+)
 
 // errCut is the end by a second signal.
 var errCut = errors.New("stopped by a second signal before all sessions had ended")
 
 // serve runs the proxy until a signal on stop ends it.
-func serve(file string, log *logging, stop, reload <-chan os.Signal) error {
+func (i *instance) serve(file string, p privileges, stop, reload <-chan os.Signal) error {
 	cfg, err := config.Load(file)
 	if err != nil {
 		return err
 	}
+	to, err := userOf(cfg)
+	if err != nil {
+		return err
+	}
 	heapfloor.Keep()
-	i := newInstance(log)
 	defer i.close()
 	if err := i.apply(cfg); err != nil {
 		return err
+	}
+	if p == confineProcess {
+		if err := i.confine(file, to); err != nil {
+			return err
+		}
 	}
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve() }()

@@ -19,6 +19,7 @@ func (s *source) check(cfg *Config) {
 	s.checkAddresses(cfg)
 	s.checkBackends(cfg)
 	s.checkLimits(&cfg.Limits)
+	s.checkProcess(&cfg.Process)
 	if cfg.Timeouts.RelayIdle < minRelayIdle {
 		s.fault(&cfg.Timeouts.RelayIdle,
 			"%v is too short: a client waits 10m for the reply to its final dot (RFC 5321 section 4.5.3.2.6), and to give up sooner doubles messages; want 10m or more",

@@ -26,6 +26,7 @@ type Config struct {
 	Timeouts     Timeouts            `yaml:"timeouts"`
 	Log          Log                 `yaml:"log"`
 	Admin        Admin               `yaml:"admin"`
+	Process      Process             `yaml:"process"`
 
 	source *source
 }
@@ -195,3 +196,11 @@ type Admin struct {
 
 // AdminOff is the Admin.Address that stands for no admin listener.
 const AdminOff = "off"
+
+// Process says what the program may do once it serves.
+type Process struct {
+	// User is a name, a uid or uid:gid; empty is who starts the program.
+	User string `yaml:"user"`
+	// Landlock restricts the program to the files that the configuration names.
+	Landlock bool `yaml:"landlock"`
+}

@@ -57,8 +57,9 @@ func wantMinimal() *config.Config {
 			HalfClose:  30 * time.Second,
 			Drain:      2 * time.Minute,
 		},
-		Log:   config.Log{Level: slog.LevelInfo, Format: "text"},
-		Admin: config.Admin{Address: "127.0.0.1:9465"},
+		Log:     config.Log{Level: slog.LevelInfo, Format: "text"},
+		Admin:   config.Admin{Address: "127.0.0.1:9465"},
+		Process: config.Process{Landlock: true},
 	}
 }
 
@@ -203,8 +204,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 			HalfClose:  4 * time.Second,
 			Drain:      5 * time.Millisecond,
 		},
-		Log:   config.Log{Level: slog.LevelDebug, Format: "json"},
-		Admin: config.Admin{Address: "[::]:9465", Pprof: true, ReadyNeedsBackend: true},
+		Log:     config.Log{Level: slog.LevelDebug, Format: "json"},
+		Admin:   config.Admin{Address: "[::]:9465", Pprof: true, ReadyNeedsBackend: true},
+		Process: config.Process{User: "993:994"},
 	})
 }
 

@@ -54,8 +54,9 @@ func defaults() *Config {
 			HalfClose:  30 * time.Second,
 			Drain:      2 * time.Minute,
 		},
-		Log:   Log{Level: slog.LevelInfo, Format: "text"},
-		Admin: Admin{Address: "127.0.0.1:9465"},
+		Log:     Log{Level: slog.LevelInfo, Format: "text"},
+		Admin:   Admin{Address: "127.0.0.1:9465"},
+		Process: Process{Landlock: true},
 	}
 }
 

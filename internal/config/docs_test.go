@@ -103,7 +103,7 @@ func TestExampleIsTheDefaults(t *testing.T) {
 // writes each into one and looks that nothing changes.
 func TestDocumentedDefaultsAreTheDefaults(t *testing.T) {
 	t.Parallel()
-	row := regexp.MustCompile("(?m)^\\| `(tls|limits|timeouts|log|admin)\\.([a-z_]+)` \\| `([^`]+)` \\|")
+	row := regexp.MustCompile("(?m)^\\| `(tls|limits|timeouts|log|admin|process)\\.([a-z_]+)` \\| `([^`]+)` \\|")
 	groups := make(map[string]string)
 	for _, match := range row.FindAllStringSubmatch(string(read(t, docsFile)), -1) {
 		groups[match[1]] += "  " + match[2] + ": " + match[3] + "\n"
@@ -112,8 +112,8 @@ func TestDocumentedDefaultsAreTheDefaults(t *testing.T) {
 	for _, group := range slices.Sorted(maps.Keys(groups)) {
 		text += group + ":\n" + groups[group]
 	}
-	if len(groups) != 5 {
-		t.Fatalf("defaults of %d groups, want 5:\n%s", len(groups), text)
+	if len(groups) != 6 {
+		t.Fatalf("defaults of %d groups, want 6:\n%s", len(groups), text)
 	}
 	cfg, err := config.Parse("defaults.yaml", []byte(text))
 	if err != nil {

@@ -30,6 +30,9 @@ func Load(file string) (*Config, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file: name the configuration file itself", file)
 	}
+	if err := checkWritable(file, info); err != nil {
+		return nil, err
+	}
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
