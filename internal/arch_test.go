@@ -28,7 +28,7 @@ const anyOfOurs = "*"
 // that tlsopts, sni and starttls stay libraries that know neither the
 // configuration file nor Prometheus. A package without a row is a finding.
 var mayImport = []struct{ pkg, imports string }{
-	{"cmd/smtp-tlsproxy", anyOfOurs + " github.com/spf13/cobra github.com/prometheus/client_golang github.com/coreos/go-systemd/v22 github.com/landlock-lsm/go-landlock"},
+	{"cmd/smtp-tlsproxy", anyOfOurs + " github.com/spf13/cobra github.com/prometheus/client_golang github.com/coreos/go-systemd/v22 github.com/landlock-lsm/go-landlock github.com/fsnotify/fsnotify golang.org/x/sys"},
 	{"proxy", "starttls sni tlsopts internal/backend internal/clientname internal/escape internal/limit internal/proxyheader internal/metrics" +
 		" github.com/prometheus/client_golang golang.org/x/sys"},
 	{"bench/domains", "sni internal/devcert internal/heapfloor golang.org/x/sync"},
@@ -59,7 +59,8 @@ var forTests = []string{"internal/freeport", "internal/need"}
 // other module stays behind one package, so that replacing it changes one.
 var shared = map[string]string{
 	"golang.org/x/sync":                   "sni has one load for all who wait, bench makes folders side by side",
-	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating",
+	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating, cmd tells systemd the time",
+	"github.com/fsnotify/fsnotify":        "sni follows certificates, cmd the configuration file",
 	"github.com/prometheus/client_golang": "metrics makes the collectors, admin serves them, proxy and cmd hand the registry over",
 	"github.com/pires/go-proxyproto":      "proxyheader writes headers and reads a load balancer's, demo reads ours as a backend does",
 }

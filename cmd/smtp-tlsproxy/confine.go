@@ -152,10 +152,9 @@ func (i *instance) whyNotBound(err error) string {
 	return ", and process.user has given it up: restart the program"
 }
 
-// reads tells whether a path can be read, as far as Landlock goes.
+// reads tells whether a path can be read, as far as Landlock goes. Of one that
+// is not there, who opens it tells more.
 func (r *reach) reads(path string) bool {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	return slices.ContainsFunc(r.read, func(top string) bool { return isBelow(path, top) })
+	real, err := filepath.EvalSymlinks(path)
+	return err != nil || slices.ContainsFunc(r.read, func(top string) bool { return isBelow(real, top) })
 }

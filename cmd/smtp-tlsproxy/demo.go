@@ -92,6 +92,7 @@ func runDemo(o demoOptions, out io.Writer, log *logging, signals <-chan os.Signa
 		return fmt.Errorf("%w\nThe ports can be moved: smtp-tlsproxy demo --help", err)
 	}
 	go func() { _ = i.server.Serve() }() // ends with close
+	i.started.Store(true)
 	if err := i.showMainJob(out, dir, caFile); err != nil || o.once {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // instance is the running program: what a configuration became. Its methods
-// are called from one goroutine, but for ready.
+// are called one at a time, but for ready, status and drain.
 type instance struct {
 	log                *logging
 	registry           *prometheus.Registry
@@ -33,8 +33,10 @@ type instance struct {
 	config       *config.Config
 	certificates *certificates
 	secrets      *secrets
+	files        *follower
 	server       *proxy.Server
 	admin        *adminServer
+	started      atomic.Bool // clients are served
 	draining     atomic.Bool
 	shown        atomic.Pointer[shown]  // what is in force, for the pages of the admin address
 	refused      atomic.Pointer[string] // why the last reload was, "" or nil if it was not
@@ -147,10 +149,13 @@ func (i *instance) tell(cfg *config.Config) {
 }
 
 // reload reads the configuration file and the certificates anew. A fault
-// leaves everything as it was.
+// leaves everything as it was; once a file is changed that it names, it is read
+// again.
 func (i *instance) reload(file string) {
+	i.files.look()
 	cfg, err := config.Load(file)
 	if err == nil {
+		i.files.use(filesOf(file, cfg), cfg.Certificates.Rescan)
 		err = i.permits(cfg)
 	}
 	if err == nil {
@@ -160,6 +165,9 @@ func (i *instance) reload(file string) {
 			// their last good certificates stay.
 			_ = i.certificates.Reload(context.Background())
 		}
+	}
+	if i.draining.Load() {
+		return // it has no meaning any more
 	}
 	if err != nil {
 		i.process.ConfigFailed()
@@ -178,7 +186,7 @@ func (i *instance) ready() error {
 	switch {
 	case i.draining.Load():
 		return errors.New("shutting down")
-	case shown == nil:
+	case shown == nil || !i.started.Load():
 		return errors.New("starting")
 	case !shown.certificates.Usable():
 		return errors.New("no certificate can be served")

@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/spf13/cobra"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
@@ -19,10 +21,11 @@ func serveCommand() *cobra.Command {
 		Short: "Run the proxy",
 		Long: `Run the proxy in the foreground, logging to standard error.
 
-SIGHUP reads the configuration and the certificates anew; a faulty
-configuration changes nothing, and the log says why. SIGTERM and SIGINT stop
-accepting clients, let open transactions finish for at most timeouts.drain,
-and end with exit code 0; a second one ends at once.`,
+A configuration file that was changed is read anew within seconds, and SIGHUP
+reads it and the certificates at once; a faulty configuration changes nothing,
+and the log says why. SIGTERM and SIGINT stop accepting clients, let open
+transactions finish for at most timeouts.drain, and end with exit code 0; a
+second one ends at once.`,
 		Args: cobra.NoArgs,
 	}
 	file := configFlag(c)
@@ -54,55 +57,108 @@ const (
 var errCut = errors.New("stopped by a second signal before all sessions had ended")
 
 // serve runs the proxy until a signal on stop ends it.
-func (i *instance) serve(file string, p privileges, stop, reload <-chan os.Signal) error {
-	cfg, err := config.Load(file)
-	if err != nil {
+func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signal) error {
+	files := follow(i.log, fsnotify.NewWatcher)
+	defer files.close()
+	i.files = files
+	if err := i.start(file, p); err != nil {
+		i.close()
 		return err
-	}
-	to, err := userOf(cfg)
-	if err != nil {
-		return err
-	}
-	heapfloor.Keep()
-	defer i.close()
-	if err := i.apply(cfg); err != nil {
-		return err
-	}
-	if p == confineProcess {
-		if err := i.confine(file, to); err != nil {
-			return err
-		}
 	}
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve() }()
+	i.started.Store(true)
+
+	// A reload waits for the disk, and no signal may wait for that.
+	var reloading chan struct{} // closed when it is over; nil while there is none
+	reload := func() {
+		done := make(chan struct{})
+		reloading = done
+		go func() {
+			defer close(done)
+			i.reload(file)
+		}()
+	}
+	defer func() { i.closeAfter(reloading) }()
 	for {
+		hangup, changed := hangup, files.changed
+		if reloading != nil { // the next one waits
+			hangup, changed = nil, nil
+		}
 		select {
 		case err := <-served:
 			return err
 		case <-stop:
 			return i.drain(stop)
-		case <-reload:
-			i.reload(file)
+		case <-hangup:
+			reload()
+		case <-changed:
+			if files.differs() { // else a SIGHUP came first
+				i.log.Info("the configuration was changed", "file", file)
+				reload()
+			}
+		case <-reloading:
+			reloading = nil
 		}
 	}
+}
+
+// start puts the first configuration into force.
+func (i *instance) start(file string, p privileges) error {
+	i.files.use([]string{file}, time.Hour) // before it is read
+	cfg, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	i.files.use(filesOf(file, cfg), cfg.Certificates.Rescan)
+	to, err := userOf(cfg)
+	if err != nil {
+		return err
+	}
+	heapfloor.Keep()
+	if err := i.apply(cfg); err != nil {
+		return err
+	}
+	if p == keepPrivileges {
+		return nil
+	}
+	return i.confine(file, to)
 }
 
 // drain ends the proxy: not ready first, so that no new clients are sent here.
 func (i *instance) drain(stop <-chan os.Signal) error {
 	i.draining.Store(true)
-	i.log.Info("shutting down: no new clients, and open transactions finish", "drain", i.config.Timeouts.Drain)
-	ctx, cancel := context.WithTimeout(context.Background(), i.config.Timeouts.Drain)
+	limit := i.shown.Load().config.Timeouts.Drain // a reload may be under way
+	i.log.Info("shutting down: no new clients, and open transactions finish", "drain", limit)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- i.server.Shutdown(ctx) }()
 	select {
 	case err := <-done:
 		if err != nil {
-			i.log.Warn("sessions outlived the drain and were cut", "drain", i.config.Timeouts.Drain)
+			i.log.Warn("sessions outlived the drain and were cut", "drain", limit)
 		}
 		i.log.Info("stopped")
 		return nil
 	case <-stop:
 		return errCut // close cuts what is left
 	}
+}
+
+// reloadPatience is how long the end waits for a reload: a disk that hangs must
+// not hold it up, and the process ends with all it has open.
+const reloadPatience = time.Second
+
+// closeAfter ends what apply began, unless a reload is still at it.
+func (i *instance) closeAfter(reloading <-chan struct{}) {
+	if reloading != nil {
+		select {
+		case <-reloading:
+		case <-time.After(reloadPatience):
+			_ = i.server.Close()
+			return
+		}
+	}
+	i.close()
 }
