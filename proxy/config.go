@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -66,7 +67,10 @@ type Listener struct {
 	// Address is host:port; the host may be empty, and port 0 takes any that
 	// is free (see Server.Addr).
 	Address string
-	Mode    Mode
+	// Open hands the sockets over that clients come to, in place of binding
+	// Address, which then is only a name. Other processes may have them, too.
+	Open func() ([]net.Listener, error)
+	Mode Mode
 	// TrustedProxies are the load balancers, each of whose connections begins
 	// with a PROXY header that tells who the client is; IPv4 is not written as
 	// IPv6. Others can not connect then. Empty is no PROXY protocol.

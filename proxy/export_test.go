@@ -29,10 +29,9 @@ func (srv *Server) Begin(conn net.Conn, dial DialFunc) {
 
 // AcceptOn accepts the clients of l for the server's one listener.
 func (srv *Server) AcceptOn(l net.Listener) {
-	k := &socket{Listener: l}
+	k := &socket{listeners: []net.Listener{l}}
 	k.service.Store(srv.only())
-	srv.running.Add(1)
-	go srv.accept(k)
+	srv.serve(k)
 }
 
 func (srv *Server) only() *service {

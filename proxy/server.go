@@ -30,7 +30,8 @@ type Server struct {
 	killed   context.Context // ends when sessions are to be cut
 	kill     context.CancelFunc
 
-	running sync.WaitGroup // accept loops and sessions
+	accepting sync.WaitGroup // accept loops
+	running   sync.WaitGroup // accept loops and sessions
 
 	mu      sync.Mutex
 	sockets map[string]*socket
@@ -80,8 +81,11 @@ func (srv *Server) Serve() error {
 
 // serve needs mu.
 func (srv *Server) serve(k *socket) {
-	srv.running.Add(1)
-	go srv.accept(k)
+	for _, l := range k.listeners {
+		srv.accepting.Add(1)
+		srv.running.Add(1)
+		go srv.accept(k, l)
+	}
 }
 
 // Reload puts other listeners in place of those served now, all or none. A
@@ -188,16 +192,26 @@ func (srv *Server) Addr(name string) net.Addr {
 	defer srv.mu.Unlock()
 	for _, k := range srv.sockets {
 		if k.service.Load().Name == name {
-			return k.Listener.Addr()
+			return k.Addr()
 		}
 	}
 	return nil
 }
 
-// Shutdown stops accepting, ends the sessions between two transactions with
+// Connections is how many clients are connected. It waits for the locks that
+// reloads and new clients wait for, so who gets an answer knows that those are
+// not stuck.
+func (srv *Server) Connections() int {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.limits.Connections()
+}
+
+// Shutdown stops accepting, without losing a client that has connected, ends the sessions between two transactions with
 // 421, and waits for the others until ctx ends; then it cuts them and returns
 // the context's error.
 func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.letGo(ctx)
 	srv.stopAccepting()
 	done := make(chan struct{})
 	go func() {

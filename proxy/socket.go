@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -13,10 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is a bound address and the service that its next client gets.
+// socket is a bound address, or several that were handed over under one name,
+// and the service that its next client gets.
 type socket struct {
-	net.Listener
-	service atomic.Pointer[service]
+	listeners []net.Listener // at least one
+	shared    bool           // with another process, which goes on with it
+	service   atomic.Pointer[service]
+}
+
+// Addr is the first of the addresses.
+func (k *socket) Addr() net.Addr { return k.listeners[0].Addr() }
+
+// Close ends the accept loops.
+func (k *socket) Close() {
+	for _, l := range k.listeners {
+		_ = l.Close()
+	}
 }
 
 // key tells which socket serves a listener after a reload: the one with the
@@ -30,11 +43,18 @@ func (l Listener) key() string {
 
 // bind opens the socket of a service.
 func bind(s *service) (*socket, error) {
+	if s.Open != nil {
+		listeners, err := s.Open()
+		if err != nil {
+			return nil, fmt.Errorf("listener %s: address %s: %w", s.Name, s.Address, err)
+		}
+		return &socket{listeners: listeners, shared: true}, nil
+	}
 	listener, err := Bind("listener "+s.Name, s.Address)
 	if err != nil {
 		return nil, err
 	}
-	return &socket{Listener: listener}, nil
+	return &socket{listeners: []net.Listener{listener}}, nil
 }
 
 // Bind listens on a TCP address; the error names what wants it and says what
@@ -42,6 +62,7 @@ func bind(s *service) (*socket, error) {
 // processes of the same user can share so.
 func Bind(what, address string) (net.Listener, error) {
 	config := net.ListenConfig{Control: reusePort}
+	config.SetMultipathTCP(false) // such a socket takes no filter; see letGo
 	listener, err := config.Listen(context.Background(), "tcp", address)
 	if err != nil {
 		return nil, addressError(what, address, err)
@@ -132,18 +153,24 @@ const (
 
 // accept starts a session for every client until the socket is closed. When
 // accepting fails, as it does where file descriptors run out, it pauses.
-func (srv *Server) accept(k *socket) {
+func (srv *Server) accept(k *socket, l net.Listener) {
 	defer srv.running.Done()
+	defer srv.accepting.Done()
 	pause := acceptPauseMin
 	var failed seldom
 	for {
-		conn, err := k.Accept()
+		conn, err := l.Accept()
 		if err == nil {
 			pause = acceptPauseMin
 			srv.start(conn, k.service.Load())
 			continue
 		}
 		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) { // letGo
+			srv.acceptQueued(k, l)
+			_ = l.Close()
 			return
 		}
 		s := k.service.Load()

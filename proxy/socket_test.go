@@ -1,18 +1,21 @@
 package proxy_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/freeport"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
 )
 
 // stuckListener fails to accept, and is then closed.
@@ -101,17 +104,10 @@ func TestTwoServersOnOneAddress(t *testing.T) {
 	serve(t, l)
 	drained := make(chan error, 1)
 	go func() { drained <- old.Shutdown(t.Context()) }()
-	// Those that the old one accepts, or would have, go away unserved until it
-	// has stopped accepting.
-	for served := 0; served < 20; {
-		conn, err := net.DialTimeout("tcp", l.Address, patience)
-		if err != nil {
-			continue
+	for range 20 {
+		if code, err := greeting(l.Address); err != nil || code != 220 && code != 421 {
+			t.Errorf("greeting %d, %v", code, err)
 		}
-		if conn.SetDeadline(time.Now().Add(patience)); greeted(conn) {
-			served++
-		}
-		conn.Close()
 	}
 	in.do("RSET", "250 ")
 	in.expect("421 ")
@@ -120,10 +116,72 @@ func TestTwoServersOnOneAddress(t *testing.T) {
 	must(t, <-drained)
 }
 
-// greeted reports whether the server takes a client.
-func greeted(conn net.Conn) bool {
-	greeting, err := starttls.ReadGreeting(conn)
-	return err == nil && greeting.Ready()
+// greeting connects and returns the code that the server greets with.
+func greeting(address string) (code int, err error) {
+	conn, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	line, err := bufio.NewReader(conn).ReadString('\n') // 421 may come right behind 220
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(line[:min(3, len(line))])
+}
+
+// TestR82_ShutdownLosesNoClient: while one server after the other stops, with
+// the next one beside it, each client that connects is greeted, or sent away
+// with 421. To close a socket without further ado resets those in its queue.
+func TestR82_ShutdownLosesNoClient(t *testing.T) {
+	backend := newBackend(t, mailServer)
+	l := listenerTo(t, proxy.ModeSTARTTLS, backend.address)
+	l.Address = freeport.Loopback(t)
+	servers := []*server{serve(t, l)}
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var served, sentAway atomic.Int64
+	for range 16 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch code, err := greeting(l.Address); {
+				case err != nil:
+					t.Errorf("a client was lost: %v", err)
+				case code == 220:
+					served.Add(1)
+				case code == 421:
+					sentAway.Add(1)
+				default:
+					t.Errorf("greeting %d", code)
+				}
+			}
+		})
+	}
+	for n := range 5 {
+		l.Name = fmt.Sprintf("server-%d", n)
+		next := serve(t, l)
+		servers = append(servers, next)
+		for deadline := time.Now().Add(patience); next.metric("connections_total", "listener", l.Name) < 20; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the next server gets no clients")
+			}
+		}
+		must(t, servers[n].Shutdown(t.Context()))
+	}
+	close(stop)
+	clients.Wait()
+	t.Logf("%d clients were served and %d got 421", served.Load(), sentAway.Load())
+	if served.Load() < 100 {
+		t.Error("too few clients to tell")
+	}
 }
 
 // TestCheckAddressTakesNoClient: the check binds where a server listens and
