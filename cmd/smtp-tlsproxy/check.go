@@ -170,11 +170,14 @@ func (c *check) domain(report sni.Report) domain {
 func (c *check) addresses() {
 	for i := range c.config.Listeners {
 		l := &c.config.Listeners[i]
+		if _, systemd := config.SystemdName(l.Address); systemd {
+			continue // systemd has bound it, or will
+		}
 		if err := proxy.CheckAddress("listener "+l.Name, l.Address); err != nil {
 			c.fault(&l.Address, err)
 		}
 	}
-	if a := &c.config.Admin; a.Address != config.AdminOff {
+	if a := &c.config.Admin; a.Address != config.AdminOff && !strings.HasPrefix(a.Address, "systemd:") {
 		if err := proxy.CheckAddress("admin", a.Address); err != nil {
 			c.fault(&a.Address, err)
 		}

@@ -34,6 +34,7 @@ type instance struct {
 	certificates *certificates
 	secrets      *secrets
 	files        *follower
+	sockets      inherited
 	server       *proxy.Server
 	admin        *adminServer
 	started      atomic.Bool // clients are served
@@ -83,7 +84,7 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 			return err
 		}
 	}
-	listeners, err := listenersOf(cfg, certs, secrets)
+	listeners, err := i.listenersOf(cfg, certs, secrets)
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (i *instance) adopt(cfg *config.Config, certs *certificates, admin *adminSe
 			i.admin.close()
 		}
 		i.admin = admin
-		go admin.serve(i.log)
+		admin.serve(i.log)
 	}
 	i.process.ConfigLoaded()
 	i.show()
@@ -211,7 +212,7 @@ func (i *instance) close() {
 }
 
 // listenersOf turns the configuration into what package proxy serves.
-func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]proxy.Listener, error) {
+func (i *instance) listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]proxy.Listener, error) {
 	var listeners []proxy.Listener
 	for _, l := range cfg.Listeners {
 		clientAuth, err := clientAuthOf(l.TLS.ClientAuth)
@@ -221,6 +222,7 @@ func listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]p
 		listeners = append(listeners, proxy.Listener{
 			Name:             l.Name,
 			Address:          l.Address,
+			Open:             i.sockets.opener(l.Address),
 			Mode:             modes[l.Mode],
 			TrustedProxies:   trustedOf(l),
 			STARTTLS:         policies[l.STARTTLS],
@@ -307,9 +309,9 @@ func hostname(l config.Listener) string {
 
 // adminServer serves the admin address, or nothing if that is off.
 type adminServer struct {
-	from     config.Admin
-	listener net.Listener
-	server   *admin.Server
+	from      config.Admin
+	listeners []net.Listener
+	server    *admin.Server
 }
 
 func (i *instance) openAdmin(from config.Admin) (*adminServer, error) {
@@ -318,7 +320,7 @@ func (i *instance) openAdmin(from config.Admin) (*adminServer, error) {
 		return a, nil
 	}
 	var err error
-	if a.listener, err = proxy.Bind("admin", from.Address); err != nil {
+	if a.listeners, err = i.sockets.listen("admin", from.Address); err != nil {
 		return nil, err
 	}
 	a.server = admin.NewServer(admin.Config{
@@ -331,8 +333,12 @@ func (a *adminServer) serve(log *logging) {
 	if a.server == nil {
 		return
 	}
-	if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
-		log.Error("admin address: no metrics are served any more", "error", err)
+	for _, l := range a.listeners {
+		go func() {
+			if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				log.Error("admin address: no metrics are served any more", "address", l.Addr().String(), "error", err)
+			}
+		}()
 	}
 }
 
@@ -341,5 +347,7 @@ func (a *adminServer) close() {
 		return
 	}
 	_ = a.server.Close()
-	_ = a.listener.Close() // where it was never served
+	for _, l := range a.listeners {
+		_ = l.Close() // where it was never served
+	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -61,6 +62,8 @@ func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signa
 	files := follow(i.log, fsnotify.NewWatcher)
 	defer files.close()
 	i.files = files
+	i.sockets = inheritSockets()
+	systemd := supervise(i.log)
 	if err := i.start(file, p); err != nil {
 		i.close()
 		return err
@@ -68,12 +71,17 @@ func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signa
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve() }()
 	i.started.Store(true)
+	i.sockets.warnUnused(i.config, i.log)
+	systemd.ready(i.statusLine())
+	tick, stopTick := systemd.tick()
+	defer stopTick()
 
 	// A reload waits for the disk, and no signal may wait for that.
 	var reloading chan struct{} // closed when it is over; nil while there is none
 	reload := func() {
 		done := make(chan struct{})
 		reloading = done
+		systemd.reloading()
 		go func() {
 			defer close(done)
 			i.reload(file)
@@ -89,7 +97,8 @@ func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signa
 		case err := <-served:
 			return err
 		case <-stop:
-			return i.drain(stop)
+			systemd.stopping()
+			return i.drain(stop, tick, systemd)
 		case <-hangup:
 			reload()
 		case <-changed:
@@ -99,6 +108,9 @@ func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signa
 			}
 		case <-reloading:
 			reloading = nil
+			systemd.ready(i.statusLine())
+		case <-tick:
+			systemd.alive(i.statusLine())
 		}
 	}
 }
@@ -126,7 +138,7 @@ func (i *instance) start(file string, p privileges) error {
 }
 
 // drain ends the proxy: not ready first, so that no new clients are sent here.
-func (i *instance) drain(stop <-chan os.Signal) error {
+func (i *instance) drain(stop <-chan os.Signal, tick <-chan time.Time, systemd *supervisor) error {
 	i.draining.Store(true)
 	limit := i.shown.Load().config.Timeouts.Drain // a reload may be under way
 	i.log.Info("shutting down: no new clients, and open transactions finish", "drain", limit)
@@ -134,16 +146,31 @@ func (i *instance) drain(stop <-chan os.Signal) error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- i.server.Shutdown(ctx) }()
-	select {
-	case err := <-done:
-		if err != nil {
-			i.log.Warn("sessions outlived the drain and were cut", "drain", limit)
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				i.log.Warn("sessions outlived the drain and were cut", "drain", limit)
+			}
+			i.log.Info("stopped")
+			return nil
+		case <-stop:
+			return errCut // close cuts what is left
+		case <-tick:
+			systemd.alive("shutting down: " + i.statusLine())
 		}
-		i.log.Info("stopped")
-		return nil
-	case <-stop:
-		return errCut // close cuts what is left
 	}
+}
+
+// statusLine is what systemctl status shows. To get it takes the locks that
+// clients need, so that the watchdog is not told that all is well where they
+// are stuck.
+func (i *instance) statusLine() string {
+	line := fmt.Sprintf("%d clients connected", i.server.Connections())
+	if refused := i.refused.Load(); refused != nil {
+		line += "; the configuration file was refused, and the one before it is in force"
+	}
+	return line
 }
 
 // reloadPatience is how long the end waits for a reload: a disk that hangs must

@@ -86,3 +86,16 @@ var (
 func isName(form *regexp.Regexp, text string) bool {
 	return len(strings.TrimSuffix(text, ".")) <= 253 && form.MatchString(text)
 }
+
+// SystemdName is the name in systemd:NAME, for sockets that systemd passes.
+func SystemdName(address string) (name string, ok bool) {
+	return strings.CutPrefix(address, "systemd:")
+}
+
+// checkSystemdName holds to what FileDescriptorName= takes.
+func checkSystemdName(name string) error {
+	if name == "" || len(name) > 255 || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		return fmt.Errorf("%q is not the name of a socket: want that of FileDescriptorName= in its .socket unit, such as systemd:submissions", name)
+	}
+	return nil
+}

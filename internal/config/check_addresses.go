@@ -13,7 +13,13 @@ const mailExchange = 25
 // be a default.
 func (s *source) checkAddresses(cfg *Config) {
 	taken := make(claims)
-	if cfg.Admin.Address != AdminOff {
+	names := make(map[string]string) // of sockets of systemd's: who has them
+	if name, ok := SystemdName(cfg.Admin.Address); ok {
+		names[name] = fmt.Sprintf("admin.address %q", cfg.Admin.Address)
+		if err := checkSystemdName(name); err != nil {
+			s.fault(&cfg.Admin.Address, "%v", err)
+		}
+	} else if cfg.Admin.Address != AdminOff {
 		address, err := listenAddress(cfg.Admin.Address)
 		if err != nil {
 			s.fault(&cfg.Admin.Address, "%v; %s is for no admin listener", err, AdminOff)
@@ -22,10 +28,26 @@ func (s *source) checkAddresses(cfg *Config) {
 		}
 	}
 	for i := range cfg.Listeners {
-		if l := &cfg.Listeners[i]; s.isSet(&l.Address) {
+		l := &cfg.Listeners[i]
+		if name, ok := SystemdName(l.Address); ok {
+			s.checkSocketName(l, name, names)
+		} else if s.isSet(&l.Address) {
 			s.checkAddress(l, taken)
 		}
 	}
+}
+
+// checkSocketName checks a listener on sockets that systemd passes.
+func (s *source) checkSocketName(l *Listener, name string, names map[string]string) {
+	if err := checkSystemdName(name); err != nil {
+		s.fault(&l.Address, "%v", err)
+		return
+	}
+	if owner := names[name]; owner != "" {
+		s.fault(&l.Address, "%q is taken: %s has that socket", l.Address, owner)
+		return
+	}
+	names[name] = fmt.Sprintf("the listener on line %d", s.origins[&l.Address].line)
 }
 
 func (s *source) checkAddress(l *Listener, taken claims) {
