@@ -79,7 +79,9 @@ func (s *systemd) waitTold(t testing.TB, n int, fragment string) string {
 // listen opens a socket that is passed under the name.
 func (s *systemd) listen(t testing.TB, name, address string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", address)
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // as systemd
+	l, err := config.Listen(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
