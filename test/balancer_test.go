@@ -89,7 +89,7 @@ func TestR51_OnlyTheBalancerConnects(t *testing.T) {
 	server := startRecorder(t, withHeader)
 	certs := newCertificates(t)
 	p := startProxy(t, setup{
-		certificates: certs, backend: server.address, trusted: "127.0.0.1, 2001:db8::/32", limits: "connections_per_client: 1, " + manyHandshakes,
+		certificates: certs, backend: server.address, trusted: "127.0.0.1, 2001:db8::/32", limits: "connections_per_client: 1, " + fewConnections + ", " + manyHandshakes,
 	})
 	var sections []ahead
 	for _, port := range p.ports() {

@@ -81,6 +81,9 @@ type setup struct {
 // as often as it likes.
 const manyHandshakes = "handshakes_per_second_per_client: 1000000"
 
+// fewConnections need no more file descriptors than any machine gives.
+const fewConnections = "connections: 400"
+
 // complete fills in the zero fields.
 func (s setup) complete(t testing.TB) setup {
 	t.Helper()
@@ -93,7 +96,7 @@ func (s setup) complete(t testing.TB) setup {
 		field *string
 		value string
 	}{{&s.clientInfo, "proxy-v2"}, {&s.hostname, "mail.a.example"}, {&s.drain, "10s"}, {&s.rescan, "1m"}, {&s.logFormat, "json"}, {&s.logLevel, "info"},
-		{&s.limits, manyHandshakes}}
+		{&s.limits, fewConnections + ", " + manyHandshakes}}
 	for _, d := range defaults {
 		if *d.field == "" {
 			*d.field = d.value

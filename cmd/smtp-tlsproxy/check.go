@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -76,6 +77,7 @@ func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) e
 	c.clientAuths()
 	c.certificates()
 	c.listeners()
+	c.files()
 	if text := fewDescriptors(cfg.Limits.Connections, openFiles()); text != "" {
 		c.notes = append(c.notes, cfg.FaultAt(&cfg.Limits.Connections, text).String())
 	}
@@ -184,9 +186,23 @@ func (c *check) addresses() {
 	}
 }
 
+// files reads what the backends name.
+func (c *check) files() {
+	_, err := backendsOf(c.config)
+	if faults, ok := errors.AsType[config.Faults](err); ok {
+		for _, fault := range faults {
+			c.faults = append(c.faults, fault.String())
+		}
+	}
+}
+
 func (c *check) backends(ctx context.Context) {
+	backends, err := backendsOf(c.config)
+	if err != nil {
+		return // told by files
+	}
 	for _, name := range slices.Sorted(maps.Keys(c.config.Backends)) {
-		if err := proxy.CheckBackend(ctx, backendOf(c.config, name)); err != nil {
+		if err := proxy.CheckBackend(ctx, backends[name]); err != nil {
 			c.fault(&c.config.Backends[name].Addresses, err)
 		}
 	}
@@ -210,7 +226,17 @@ func (c *check) summary(out io.Writer) error {
 	row("\nBACKEND\tADDRESSES\tCLIENT INFO")
 	for _, name := range slices.Sorted(maps.Keys(c.config.Backends)) {
 		b := c.config.Backends[name]
-		row(fmt.Sprintf("%s\t%s\t%s", name, strings.Join(b.Addresses, " "), b.ClientInfo))
+		info := string(b.ClientInfo)
+		if b.TLS.Mode != config.BackendTLSNone {
+			info += ", TLS " + string(b.TLS.Mode)
+		}
+		row(fmt.Sprintf("%s\t%s\t%s", name, strings.Join(b.Addresses, " "), info))
+	}
+	if len(c.config.Routes) > 0 {
+		row("\nROUTE\tBACKEND")
+	}
+	for _, r := range c.config.Routes {
+		row(fmt.Sprintf("%s\t%s", strings.Join(r.ServerNames, " "), r.Backend))
 	}
 	row("\nDOMAIN\tNAMES\tKEY\tEXPIRES\tDAYS LEFT")
 	for _, d := range c.domains {

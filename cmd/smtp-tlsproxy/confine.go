@@ -129,6 +129,11 @@ func (i *instance) permits(cfg *config.Config) error {
 			refuse(&t.KeyLogFile)
 		}
 	}
+	for _, path := range filesOfBackends(cfg) {
+		if !now.reach.reads(*path) {
+			refuse(path)
+		}
+	}
 	if len(faults) == 0 {
 		return nil
 	}

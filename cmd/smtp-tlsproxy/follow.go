@@ -64,6 +64,11 @@ func filesOf(file string, cfg *config.Config) []string {
 			files = append(files, ca)
 		}
 	}
+	for _, path := range filesOfBackends(cfg) {
+		if !slices.Contains(files, *path) {
+			files = append(files, *path)
+		}
+	}
 	return files
 }
 

@@ -147,6 +147,15 @@ func (i *instance) tell(cfg *config.Config) {
 			"backend_addresses", b.Addresses, "client_info", string(b.ClientInfo))
 		i.log.Info("listening", attributes...)
 	}
+	for _, r := range cfg.Routes {
+		i.log.Info("route", "server_names", r.ServerNames, "backend", r.Backend,
+			"backend_addresses", cfg.Backends[r.Backend].Addresses, "client_info", string(cfg.Backends[r.Backend].ClientInfo))
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Backends)) {
+		if cfg.Backends[name].ClientInfo == config.ClientInfoNone {
+			i.log.Warn("the backend takes every client for the proxy itself: its address must not be one that it relays for", "backend", name)
+		}
+	}
 }
 
 // reload reads the configuration file and the certificates anew. A fault
@@ -213,6 +222,10 @@ func (i *instance) close() {
 
 // listenersOf turns the configuration into what package proxy serves.
 func (i *instance) listenersOf(cfg *config.Config, certs *certificates, secrets *secrets) ([]proxy.Listener, error) {
+	backends, err := backendsOf(cfg)
+	if err != nil {
+		return nil, err
+	}
 	var listeners []proxy.Listener
 	for _, l := range cfg.Listeners {
 		clientAuth, err := clientAuthOf(l.TLS.ClientAuth)
@@ -246,7 +259,8 @@ func (i *instance) listenersOf(cfg *config.Config, certs *certificates, secrets 
 				RelayIdle: cfg.Timeouts.RelayIdle,
 				HalfClose: cfg.Timeouts.HalfClose,
 			},
-			Backend: backendOf(cfg, l.Backend),
+			Backend: backends[l.Backend],
+			Routes:  routesOf(cfg, backends),
 		})
 	}
 	return listeners, nil
@@ -277,21 +291,6 @@ func limitsOf(cfg *config.Config) proxy.Limits {
 		ConnectionsPerClient:         cfg.Limits.ConnectionsPerClient,
 		HandshakesPerSecondPerClient: cfg.Limits.HandshakeRate,
 		ConcurrentHandshakes:         cfg.Limits.ConcurrentHandshakes,
-	}
-}
-
-func backendOf(cfg *config.Config, name string) proxy.Backend {
-	b := cfg.Backends[name]
-	return proxy.Backend{
-		Name:           name,
-		Addresses:      b.Addresses,
-		ConnectTimeout: cfg.Timeouts.Connect,
-		ClientInfo:     proxy.ClientInfo(b.ClientInfo),
-		ProxyTLVs:      b.ProxyTLVs,
-		MaxHeaderBytes: b.MaxHeaderBytes,
-		TraceHeader:    b.TraceHeader,
-		Balance:        proxy.Balance(b.Balance),
-		HealthCheck:    proxy.HealthCheck(b.HealthCheck),
 	}
 }
 

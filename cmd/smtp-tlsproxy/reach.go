@@ -39,6 +39,9 @@ func reachOf(file string, cfg *config.Config) *reach {
 			r.write = append(r.write, path)
 		}
 	}
+	for _, path := range filesOfBackends(cfg) {
+		r.addFile(*path)
+	}
 	return r
 }
 

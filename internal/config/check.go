@@ -1,7 +1,6 @@
 package config
 
 import (
-	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +16,7 @@ func (s *source) check(cfg *Config) {
 	s.checkListeners(cfg)
 	s.checkUse(cfg)
 	s.checkAddresses(cfg)
+	s.checkRoutes(cfg)
 	s.checkBackends(cfg)
 	s.checkLimits(&cfg.Limits)
 	s.checkProcess(&cfg.Process)
@@ -77,61 +77,5 @@ func brief(d time.Duration) string {
 func (s *source) checkName(field any, name, what string) {
 	if !simpleName.MatchString(name) {
 		s.fault(field, "%q is not a name for a %s: want 1 to 63 of a-z, 0-9, _ and -", name, what)
-	}
-}
-
-// proxyTLVs are the TLVs that proxy_tlvs may list.
-var proxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c", "alpn"}
-
-func (s *source) checkBackend(name string, b *Backend) {
-	s.checkName(b, name, "backend")
-	if name == "none" {
-		s.fault(b, "%q is what metrics call the backend of a session that has none: choose another name", name)
-	}
-	if s.require(&b.Addresses, "addresses") && len(b.Addresses) == 0 {
-		s.fault(&b.Addresses, "the list is empty: want at least one address")
-	}
-	for i, address := range b.Addresses {
-		if err := checkBackendAddress(address); err != nil {
-			s.fault(&b.Addresses[i], "%v", err)
-		}
-	}
-	s.checkHealthCheck(&b.HealthCheck)
-	if b.ClientInfo == ClientInfoProxyV1 {
-		s.checkProxyV1(b)
-		return
-	}
-	for i, tlv := range b.ProxyTLVs {
-		if err := oneOf(&tlv, []byte(tlv), "a TLV", proxyTLVs...); err != nil {
-			s.fault(&b.ProxyTLVs[i], "%v", err)
-		} else if slices.Contains(b.ProxyTLVs[:i], tlv) {
-			s.fault(&b.ProxyTLVs[i], "%q is in the list twice", tlv)
-		}
-	}
-	s.checkRange(&b.MaxHeaderBytes, 128, 4096)
-}
-
-// The bounds of health_check. Below the lowest times a backend would have more
-// health checks than clients, and a busy one would seem to be down.
-const (
-	minHealthTime  = 100 * time.Millisecond
-	maxHealthTime  = time.Hour
-	maxHealthCount = 100
-)
-
-func (s *source) checkHealthCheck(h *HealthCheck) {
-	s.checkDuration(&h.Interval, minHealthTime, maxHealthTime)
-	s.checkDuration(&h.Timeout, minHealthTime, maxHealthTime)
-	s.checkRange(&h.Rise, 1, maxHealthCount)
-	s.checkRange(&h.Fall, 1, maxHealthCount)
-}
-
-// checkProxyV1 refuses what would have no effect on a version 1 header.
-func (s *source) checkProxyV1(b *Backend) {
-	if s.isSet(&b.ProxyTLVs) {
-		s.fault(&b.ProxyTLVs, "proxy_tlvs needs client_info proxy-v2: a version 1 header carries none")
-	}
-	if s.isSet(&b.MaxHeaderBytes) {
-		s.fault(&b.MaxHeaderBytes, "max_header_bytes needs client_info proxy-v2: a version 1 header has at most 107 bytes")
 	}
 }

@@ -28,7 +28,7 @@ func (s *source) checkListeners(cfg *Config) {
 		s.checkSTARTTLS(l)
 		s.checkProxyProtocol(&l.ProxyProtocol)
 		s.checkTLS(&l.TLS)
-		s.checkRoute(l, cfg)
+		s.checkBackendOf(&l.Backend, cfg)
 	}
 }
 
@@ -57,41 +57,22 @@ func (s *source) checkSTARTTLS(l *Listener) {
 	}
 }
 
-// checkRoute checks that the listener's backend exists.
-func (s *source) checkRoute(l *Listener, cfg *Config) {
+// checkBackendOf checks that the backend exists that a listener or a route names.
+func (s *source) checkBackendOf(name *string, cfg *Config) {
 	if len(cfg.Backends) == 0 {
 		return // reported by checkBackends
 	}
 	names := slices.Sorted(maps.Keys(cfg.Backends))
-	if l.Backend == "" && !s.isSet(&l.Backend) {
-		s.fault(&l.Backend, "backend is missing: want %s", orList(names))
+	if *name == "" && !s.isSet(name) {
+		s.fault(name, "backend is missing: want %s", orList(names))
 		return
 	}
-	if _, ok := cfg.Backends[l.Backend]; ok {
+	if _, ok := cfg.Backends[*name]; ok {
 		return
 	}
-	if near := nearest.Name(l.Backend, names); near != "" {
-		s.fault(&l.Backend, "no backend is named %q: did you mean %q?", l.Backend, near)
+	if near := nearest.Name(*name, names); near != "" {
+		s.fault(name, "no backend is named %q: did you mean %q?", *name, near)
 		return
 	}
-	s.fault(&l.Backend, "no backend is named %q: want %s", l.Backend, orList(names))
-}
-
-func (s *source) checkBackends(cfg *Config) {
-	if len(cfg.Backends) == 0 {
-		s.fault(&cfg.Backends, "backends: at least one is needed")
-	}
-	used := make(map[string]bool)
-	certain := len(cfg.Listeners) > 0
-	for i := range cfg.Listeners {
-		l := &cfg.Listeners[i]
-		used[l.Backend] = true
-		certain = certain && s.origins[&l.Backend].state != faulty
-	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Backends)) {
-		s.checkBackend(name, cfg.Backends[name])
-		if certain && !used[name] {
-			s.fault(cfg.Backends[name], "no listener uses the backend %q: name it in a listener, or remove it", name)
-		}
-	}
+	s.fault(name, "no backend is named %q: want %s", *name, orList(names))
 }

@@ -22,6 +22,7 @@ type Config struct {
 	TLS          TLS                 `yaml:"tls"`
 	Listeners    []Listener          `yaml:"listeners"`
 	Backends     map[string]*Backend `yaml:"backends"`
+	Routes       []Route             `yaml:"routes"`
 	Limits       Limits              `yaml:"limits"`
 	Timeouts     Timeouts            `yaml:"timeouts"`
 	Log          Log                 `yaml:"log"`
@@ -138,9 +139,13 @@ type ProxyProtocol struct {
 // Backend is one SMTP server behind the proxy.
 type Backend struct {
 	// Addresses are host:port or unix:/path.
-	Addresses  []string   `yaml:"addresses"`
+	Addresses []string `yaml:"addresses"`
+	// Preset has filled in what it stands for.
+	Preset     Preset     `yaml:"preset"`
 	ClientInfo ClientInfo `yaml:"client_info"`
-	// ProxyTLVs is nil with ClientInfoProxyV1, whose header carries none.
+	// AllowUnknownClients is with ClientInfoNone only.
+	AllowUnknownClients bool `yaml:"allow_unknown_clients"`
+	// ProxyTLVs is nil but with ClientInfoProxyV2.
 	ProxyTLVs      []string `yaml:"proxy_tlvs"`
 	MaxHeaderBytes int      `yaml:"max_header_bytes"`
 	// TraceHeader puts a Received header with the TLS facts before each message.
@@ -148,6 +153,30 @@ type Backend struct {
 	// Balance is how clients are shared out among Addresses.
 	Balance     Balance     `yaml:"balance"`
 	HealthCheck HealthCheck `yaml:"health_check"`
+	TLS         BackendTLS  `yaml:"tls"`
+}
+
+// BackendTLS is TLS between the proxy and a backend.
+type BackendTLS struct {
+	Mode BackendTLSMode `yaml:"mode"`
+	// ServerName is what the backend's certificate has to be for; empty only
+	// where Pins alone decide, and with BackendTLSNone.
+	ServerName string `yaml:"server_name"`
+	// CA, Certificate and Key are files; relative ones were resolved against the
+	// folder of the configuration file.
+	CA          string        `yaml:"ca"`
+	Pins        []tlsopts.Pin `yaml:"pins"`
+	Certificate string        `yaml:"certificate"`
+	Key         string        `yaml:"key"`
+}
+
+// Route leads the clients of some server names to a backend.
+type Route struct {
+	// ServerNames are lower-case A-labels; "*." and "_." before one stand for
+	// one label.
+	ServerNames []string `yaml:"server_names"`
+	// Backend is a key of Config.Backends.
+	Backend string `yaml:"backend"`
 }
 
 // HealthCheck says how the addresses of a backend are checked. All of it is

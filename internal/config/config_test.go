@@ -39,11 +39,13 @@ func wantMinimal() *config.Config {
 		},
 		Backends: map[string]*config.Backend{"mta": {
 			Addresses:      []string{"127.0.0.1:10025"},
+			Preset:         config.PresetGeneric,
 			ClientInfo:     config.ClientInfoProxyV2,
 			ProxyTLVs:      []string{"ssl", "authority", "unique_id", "crc32c"},
 			MaxHeaderBytes: 232,
 			Balance:        config.LeastConnections,
 			HealthCheck:    defaultHealthCheck,
+			TLS:            config.BackendTLS{Mode: config.BackendTLSNone},
 		}},
 		Limits: config.Limits{
 			Connections: 20000, ConnectionsPerClient: 200, HandshakeRate: 50, ConcurrentHandshakes: 256,
@@ -180,17 +182,32 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Backends: map[string]*config.Backend{
 			"mta": {
 				Addresses:      []string{"unix:/run/mta.sock", "[2001:db8::1]:25", "mta_1.example.com.:25"},
+				Preset:         "dovecot",
 				ClientInfo:     config.ClientInfoProxyV2,
 				ProxyTLVs:      []string{"alpn"},
 				MaxHeaderBytes: 4096,
 				TraceHeader:    true,
 				Balance:        config.ClientHash,
 				HealthCheck:    config.HealthCheck{Interval: time.Second, Timeout: 200 * time.Millisecond, Rise: 1, Fall: 100},
+				TLS: config.BackendTLS{
+					Mode: config.BackendTLSSTARTTLS, ServerName: "mta.internal", CA: "testdata/good/backends.pem", Pins: pins,
+					Certificate: "testdata/good/proxy.pem", Key: "/keys/proxy.key",
+				},
 			},
 			"old-mta": {
-				Addresses: []string{"192.0.2.1:25"}, ClientInfo: config.ClientInfoProxyV1, MaxHeaderBytes: 232, Balance: config.RoundRobin,
+				Addresses: []string{"192.0.2.1:25"}, Preset: config.PresetGeneric, ClientInfo: config.ClientInfoProxyV1, Balance: config.RoundRobin,
 				HealthCheck: config.HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 1},
+				TLS:         config.BackendTLS{Mode: config.BackendTLSNone},
 			},
+			"exchange": {
+				Addresses: []string{"exchange.internal:25", "exchange.internal:2525"}, Preset: config.PresetGeneric,
+				ClientInfo: config.ClientInfoNone, AllowUnknownClients: true, Balance: config.LeastConnections, HealthCheck: defaultHealthCheck,
+				TLS: config.BackendTLS{Mode: config.BackendTLSImplicit, ServerName: "exchange.internal"},
+			},
+		},
+		Routes: []config.Route{
+			{ServerNames: []string{"mail.customer.example", "*.customer.example"}, Backend: "exchange"},
+			{ServerNames: []string{"_.old.example"}, Backend: "old-mta"},
 		},
 		Limits: config.Limits{
 			Connections: 1_000_000, ConnectionsPerClient: 1, HandshakeRate: 2, ConcurrentHandshakes: 3,
@@ -208,6 +225,45 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Admin:   config.Admin{Address: "[::]:9465", Pprof: true, ReadyNeedsBackend: true},
 		Process: config.Process{User: "993:994"},
 	})
+}
+
+// TestPresets: a preset stands for how its server is told of clients, and gives
+// way to what the file says.
+func TestPresets(t *testing.T) {
+	t.Parallel()
+	const v1, v2 = config.ClientInfoProxyV1, config.ClientInfoProxyV2
+	for keys, want := range map[string]struct {
+		info  config.ClientInfo
+		tlvs  int
+		bytes int
+	}{
+		"preset: generic":                                {v2, 4, 232},
+		"preset: postfix":                                {v2, 4, 536},
+		"preset: exim":                                   {v2, 4, 232},
+		"preset: dovecot":                                {v2, 4, 1500},
+		"preset: opensmtpd":                              {v2, 4, 4096},
+		"preset: stalwart":                               {v2, 4, 536},
+		"preset: haraka":                                 {v1, 0, 0},
+		"preset: smtp-server":                            {v1, 0, 0},
+		"preset: chasquid":                               {v1, 0, 0},
+		"preset: postfix, max_header_bytes: 200":         {v2, 4, 200},
+		"preset: postfix, client_info: proxy-v1":         {v1, 0, 0},
+		"preset: postfix, client_info: xclient":          {config.ClientInfoXCLIENT, 0, 0},
+		"preset: haraka, client_info: proxy-v2":          {v2, 4, 232},
+		"client_info: none":                              {config.ClientInfoNone, 0, 0},
+		"preset: dovecot, proxy_tlvs: [ssl]":             {v2, 1, 1500},
+		"client_info: none, allow_unknown_clients: true": {config.ClientInfoNone, 0, 0},
+	} {
+		text := `{certificates: {directory: /certs}, listeners: [{name: a, address: "127.0.0.1:465", mode: implicit}], backends: {mta: {addresses: ["127.0.0.1:25"], ` + keys + "}}}"
+		cfg, err := config.Parse("preset.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", keys, err)
+			continue
+		}
+		if b := cfg.Backends["mta"]; b.ClientInfo != want.info || len(b.ProxyTLVs) != want.tlvs || b.MaxHeaderBytes != want.bytes {
+			t.Errorf("%s: %s, %q and %d bytes, want %+v", keys, b.ClientInfo, b.ProxyTLVs, b.MaxHeaderBytes, want)
+		}
+	}
 }
 
 func TestEmptyTLVListIsKept(t *testing.T) {

@@ -5,25 +5,14 @@ import (
 	"log/slog"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
-// The defaults of every backend.
-const (
-	defaultClientInfo = ClientInfoProxyV2
-	// defaultMaxHeaderBytes is the most that Exim reads; Postfix takes 536 and
-	// Dovecot 1500.
-	defaultMaxHeaderBytes = 232
-)
-
 // defaultHealthCheck finds a dead address within half a minute where no client
 // comes, and leaves an address that restarts the time to.
 var defaultHealthCheck = HealthCheck{Interval: 10 * time.Second, Timeout: 5 * time.Second, Rise: 2, Fall: 3}
-
-var defaultProxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c"}
 
 // defaults is the Config of a file that sets nothing. docs/configuration.md
 // and config.example.yaml repeat it.
@@ -69,22 +58,25 @@ func (s *source) complete(cfg *Config) {
 		if l.Mode == ModeSTARTTLS {
 			l.STARTTLS = cmp.Or(l.STARTTLS, defaultSTARTTLS(l.Address))
 		}
-		if len(cfg.Backends) == 1 && !s.isSet(&l.Backend) {
-			for name := range cfg.Backends {
-				l.Backend = name
-			}
+	}
+	if len(cfg.Backends) == 1 {
+		for name := range cfg.Backends {
+			s.nameTheOnly(name, cfg)
 		}
 	}
 	for _, b := range cfg.Backends {
-		b.ClientInfo = cmp.Or(b.ClientInfo, defaultClientInfo)
-		if b.ClientInfo == ClientInfoProxyV2 && !s.isSet(&b.ProxyTLVs) {
-			b.ProxyTLVs = slices.Clone(defaultProxyTLVs)
-		}
-		if !s.isSet(&b.MaxHeaderBytes) {
-			b.MaxHeaderBytes = defaultMaxHeaderBytes
-		}
+		s.completeBackend(b)
 		b.Balance = cmp.Or(b.Balance, LeastConnections)
 		s.inherit(reflect.ValueOf(&b.HealthCheck).Elem(), reflect.ValueOf(&defaultHealthCheck).Elem())
+	}
+}
+
+// nameTheOnly names the one backend wherever none is named.
+func (s *source) nameTheOnly(name string, cfg *Config) {
+	for _, field := range namedBackends(cfg) {
+		if !s.isSet(field) {
+			*field = name
+		}
 	}
 }
 

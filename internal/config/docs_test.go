@@ -79,7 +79,7 @@ func TestExampleHasEveryKey(t *testing.T) {
 	example := read(t, exampleFile)
 	for _, path := range allKeys() {
 		key := path[strings.LastIndexByte(path, '.')+1:]
-		if !regexp.MustCompile(`(?m)^ +(- |# +)?` + key + `:`).Match(example) {
+		if !regexp.MustCompile(`(?m)^ +(- |# +(- )?)?` + key + `:`).Match(example) {
 			t.Errorf("no key %s", path)
 		}
 	}

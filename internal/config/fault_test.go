@@ -68,7 +68,7 @@ func TestR88_UnknownKeyIsRefused(t *testing.T) {
 		{"none", head + mid + rest, ""},
 		{
 			"at the top", head + mid + rest + "quotas: {}\n",
-			"5:1: unknown key \"quotas\": the keys here are certificates, tls, listeners, backends, limits, timeouts, log, admin, process\n",
+			"5:1: unknown key \"quotas\": the keys here are certificates, tls, listeners, backends, routes, limits, timeouts, log, admin, process\n",
 		},
 		{"in a group", head + ", ttl: 1" + mid + rest, "1:35: unknown key \"ttl\": the keys here are directory, default, cache, rescan\n"},
 		{"deep in a list", head + mid + ", min_verison: TLSv1.2" + rest, "3:68: unknown key \"min_verison\": did you mean \"min_version\"?\n"},

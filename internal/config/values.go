@@ -76,18 +76,33 @@ const (
 	ClientInfoProxyV2 ClientInfo = "proxy-v2"
 	// ClientInfoProxyV1 is the PROXY header in one line of text.
 	ClientInfoProxyV1 ClientInfo = "proxy-v1"
+	// ClientInfoXCLIENT is the command of that name.
+	ClientInfoXCLIENT ClientInfo = "xclient"
+	// ClientInfoNone tells nothing: the backend takes every client for the
+	// proxy itself.
+	ClientInfoNone ClientInfo = "none"
 )
 
-// UnmarshalText reads proxy-v2 or proxy-v1.
+// UnmarshalText reads proxy-v2, proxy-v1, xclient or none.
 func (c *ClientInfo) UnmarshalText(text []byte) error {
-	switch string(text) {
-	case "none":
-		return fmt.Errorf("%q is refused: without the PROXY header the backend would take every client for the proxy itself, and might relay for all; want %s or %s",
-			text, ClientInfoProxyV2, ClientInfoProxyV1)
-	case "xclient":
-		return fmt.Errorf("%q is not accepted yet: want %s or %s", text, ClientInfoProxyV2, ClientInfoProxyV1)
-	}
-	return oneOf(c, text, "a way to pass on the client's address", ClientInfoProxyV2, ClientInfoProxyV1)
+	return oneOf(c, text, "a way to pass on the client's address", ClientInfoProxyV2, ClientInfoProxyV1, ClientInfoXCLIENT, ClientInfoNone)
+}
+
+// BackendTLSMode is how TLS to a backend begins.
+type BackendTLSMode string
+
+const (
+	// BackendTLSNone is plain text.
+	BackendTLSNone BackendTLSMode = "none"
+	// BackendTLSSTARTTLS is by STARTTLS, behind the backend's greeting.
+	BackendTLSSTARTTLS BackendTLSMode = "starttls"
+	// BackendTLSImplicit is with the first byte behind the PROXY header.
+	BackendTLSImplicit BackendTLSMode = "implicit"
+)
+
+// UnmarshalText reads none, starttls or implicit.
+func (m *BackendTLSMode) UnmarshalText(text []byte) error {
+	return oneOf(m, text, "a mode of TLS to a backend", BackendTLSNone, BackendTLSSTARTTLS, BackendTLSImplicit)
 }
 
 // Balance is how clients are shared out among the addresses of a backend.
