@@ -134,9 +134,10 @@ func sameCertificate(a, b *tls.Certificate) bool {
 	return slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
-// dialer opens the connections to a backend, each for a client.
+// dialer opens the connections to a backend, each for a client; see
+// backend.Pool.
 type dialer interface {
-	Dial(ctx context.Context, client netip.Addr) (net.Conn, error)
+	Dial(ctx context.Context, client netip.Addr, begin func(net.Conn) error) (net.Conn, error)
 	// Facts is a *probed of the newest good health check, nil before the first.
 	Facts() any
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
@@ -34,7 +35,7 @@ func (s *session) connect() (conn net.Conn, greeting []byte, end *ending) {
 	if err == nil && said.Ready() {
 		return conn, said.Text, nil
 	}
-	if conn != nil {
+	if err == nil {
 		conn.Close()
 	}
 	if s.srv.draining.Err() != nil {
@@ -62,27 +63,32 @@ func (s *session) refusable() string {
 
 // dial makes the connection and reads the greeting, whatever that says. It
 // gives up when a drain begins: no transaction is open yet.
-func (s *session) dial() (net.Conn, starttls.Greeting, error) {
+func (s *session) dial() (stream net.Conn, greeting starttls.Greeting, err error) {
 	header, err := s.proxyHeader()
 	if err != nil {
-		return nil, starttls.Greeting{}, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
+		return nil, greeting, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
 	}
 	began := time.Now()
-	conn, err := s.to.pool.Dial(s.srv.draining, s.client.Addr())
-	if err != nil {
-		return nil, starttls.Greeting{}, err
-	}
-	s.to.metrics.Dialed(time.Since(began))
-	spared := context.AfterFunc(s.srv.draining, func() { conn.Close() })
-	stream, greeting, err := s.greet(conn, header)
-	if !spared() {
-		err = errDraining
-	}
-	if err != nil {
-		conn.Close()
-		return nil, starttls.Greeting{}, err
-	}
-	return stream, greeting, nil
+	_, err = s.to.pool.Dial(s.srv.draining, s.client.Addr(), func(conn net.Conn) error {
+		s.to.metrics.Dialed(time.Since(began))
+		spared := context.AfterFunc(s.srv.draining, func() { conn.Close() })
+		var err error
+		stream, greeting, err = s.greet(conn, header)
+		if !spared() {
+			return errDraining
+		}
+		if err != nil && len(greeting.Text) == 0 && hungUp(err) {
+			return &backend.Elsewhere{Err: err}
+		}
+		return err
+	})
+	return stream, greeting, err
+}
+
+// hungUp tells of a backend that went before it greeted: it has heard nothing of
+// the client's, so another can serve it.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // greet begins the connection, up to the backend's greeting for the client. A
@@ -102,7 +108,7 @@ func (s *session) greet(conn net.Conn, header []byte) (net.Conn, starttls.Greeti
 		}
 	}
 	if err != nil {
-		return nil, starttls.Greeting{}, err
+		return nil, greeting, err
 	}
 	return stream, greeting, conn.SetDeadline(time.Time{})
 }

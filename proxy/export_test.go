@@ -10,7 +10,17 @@ import (
 type DialFunc func(context.Context) (net.Conn, error)
 
 // Dial calls f.
-func (f DialFunc) Dial(ctx context.Context, _ netip.Addr) (net.Conn, error) { return f(ctx) }
+func (f DialFunc) Dial(ctx context.Context, _ netip.Addr, begin func(net.Conn) error) (net.Conn, error) {
+	conn, err := f(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := begin(conn); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
 
 // Facts are none: no health check goes this way.
 func (DialFunc) Facts() any { return nil }

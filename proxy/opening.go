@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"time"
@@ -116,8 +117,11 @@ func (o *opening) noGreeting(err error) error {
 }
 
 func greetingFailure(err error) metrics.BackendError {
-	if isTimeout(err) {
+	switch {
+	case isTimeout(err):
 		return metrics.BackendGreetingTimeout
+	case hungUp(err), errors.Is(err, io.ErrUnexpectedEOF):
+		return metrics.BackendGreetingEOF
 	}
 	return metrics.BackendGreetingInvalid
 }

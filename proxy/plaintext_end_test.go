@@ -31,7 +31,7 @@ func TestBackendFailuresInPlainText(t *testing.T) {
 		{"554", "554 not you\r\n", "greeting_rejected", "backend_refused", "554 not you", nil, greets("554 not you\r\n")},
 		{"silent", unavailable, "greeting_timeout", "backend_unavailable", "no greeting: ", nil, never},
 		{"EHLO refused", "550 not you\r\n", "greeting_rejected", "backend_refused", "reply to EHLO: 550 not you", nil, hello("550 not you\r\n")},
-		{"EHLO hangs up", unavailable, "greeting_invalid", "backend_unavailable", "no reply to EHLO: EOF", nil, hello("")},
+		{"EHLO hangs up", unavailable, "greeting_eof", "backend_unavailable", "no reply to EHLO: EOF", nil, hello("")},
 		{"EHLO no reply", unavailable, "greeting_invalid", "backend_unavailable", "not an SMTP reply", nil, hello("hello\r\n")},
 		{"EHLO half a reply", unavailable, "greeting_invalid", "backend_unavailable", "code 354", nil, hello("354 more\r\n")},
 		{"EHLO silent", unavailable, "greeting_timeout", "backend_unavailable", "no reply to EHLO: ", nil, func(p *peer) {

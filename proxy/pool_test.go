@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -271,6 +272,40 @@ func TestBackendSettings(t *testing.T) {
 			t.Errorf("error %v, want %s", err, test.want)
 		}
 	}
+}
+
+// TestHangsUpBeforeItsGreeting: the client of an address that takes connections
+// and hangs up gets the next one without noticing; with none left it hears so.
+func TestHangsUpBeforeItsGreeting(t *testing.T) {
+	bothModes(t, func(t *testing.T, mode proxy.Mode) {
+		dying, good := newBackend(t, func(*peer) {}), newBackend(t, mailServer)
+		l := listenerTo(t, mode, dying.address)
+		l.Backend.Addresses = append(l.Backend.Addresses, good.address)
+		l.Backend.Balance = proxy.RoundRobin
+		srv := serve(t, l)
+		for range 3 {
+			c := srv.tlsClient(mode)
+			if mode == proxy.ModeImplicitTLS {
+				c.expect("220 backend.example")
+			}
+			c.do("EHLO client.example", "250-")
+			c.do("QUIT", "221 ")
+			c.end()
+			srv.session("ok")
+		}
+		if n := dying.connections(); n != 1 {
+			t.Errorf("the dying address got %d connections, want 1", n)
+		}
+		good.kill()
+		c := srv.tlsClient(mode)
+		if mode == proxy.ModeSTARTTLS {
+			c.send("EHLO client.example")
+		}
+		c.expect("421 4.3.2 ")
+		line := srv.session("backend_unavailable")
+		contains(t, fmt.Sprint(line["error"]), "backend mta: address "+dying.address+": no greeting: EOF", "connection refused")
+		srv.counts(1, "backend_errors_total", "reason", "greeting_eof")
+	})
 }
 
 // TestClientHash: a client gets the same address each time, and connections

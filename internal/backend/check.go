@@ -14,7 +14,7 @@ import (
 func (p *Pool) watch(ctx context.Context, a *address) {
 	for ctx.Err() == nil {
 		p.checkHealth(ctx, a)
-		p.pause(ctx, p.config.Health.Interval)
+		pause(ctx, p.config.Health.Interval)
 	}
 }
 

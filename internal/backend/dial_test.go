@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -117,7 +118,7 @@ func TestDial_ClientHashKnowsNetworks(t *testing.T) {
 	if !differ {
 		t.Error("all networks are led to one address")
 	}
-	if _, err := p.Dial(t.Context(), netip.Addr{}); err != nil {
+	if _, err := p.Dial(t.Context(), netip.Addr{}, nil); err != nil {
 		t.Errorf("a client without address: %v", err)
 	}
 }
@@ -209,14 +210,14 @@ func TestDial_AllDown(t *testing.T) {
 		n.wantDialled(t, a, b, "/run/c")
 		n.set(refuses, a, b, "/run/c")
 		n.wantTold(t, "added "+a, "added "+b, "added "+c, "up "+a, "up "+b, "up "+c)
-		_, err := p.Dial(t.Context(), client)
+		_, err := p.Dial(t.Context(), client, nil)
 		if !errors.Is(err, syscall.ECONNREFUSED) || strings.Count(err.Error(), "backend mta: ") != 3 {
 			t.Errorf("error %v", err)
 		}
 		n.wantDialled(t, a, b, "/run/c")
 		n.wantTold(t, "down "+a+" 2", "down "+b+" 1", "down "+c+" 0")
 		for range 2 {
-			if _, err := p.Dial(t.Context(), client); err == nil {
+			if _, err := p.Dial(t.Context(), client, nil); err == nil {
 				t.Fatal("no error")
 			}
 			n.wantDialled(t, "/run/c", b, a)
@@ -231,6 +232,58 @@ func TestDial_AllDown(t *testing.T) {
 	})
 }
 
+// An address that takes the connection and then hangs up counts as one that
+// refuses it, and is told of once; any other error ends the dial.
+func TestDial_BeginsElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		p := n.pool(t, balanced(backend.RoundRobin), a, b)
+		p.Start()
+		sick := map[string]error{a: &backend.Elsewhere{Err: io.EOF}}
+		var begun []string
+		dial := func() error {
+			conn, err := p.Dial(t.Context(), client, func(conn net.Conn) error {
+				to := conn.RemoteAddr().String()
+				begun = append(begun, to)
+				return sick[to]
+			})
+			if err == nil {
+				conn.Close()
+			}
+			return err
+		}
+		for range 3 {
+			if err := dial(); err != nil {
+				t.Error(err)
+			}
+		}
+		if want := []string{a, b, b, b}; !slices.Equal(begun, want) {
+			t.Errorf("begun with %q, want %q", begun, want)
+		}
+		n.wantTold(t, "added "+a, "added "+b, "down "+a+" 1", "up "+b)
+		sick[b] = &backend.Elsewhere{Err: syscall.ECONNRESET}
+		begun = nil
+		for range 2 {
+			if err := dial(); !errors.Is(err, io.EOF) || !errors.Is(err, syscall.ECONNRESET) || !strings.Contains(err.Error(), "backend mta: address "+a+": EOF") {
+				t.Errorf("error %v", err)
+			}
+		}
+		if want := []string{b, a, b, a}; !slices.Equal(begun, want) {
+			t.Errorf("begun with %q, want %q", begun, want)
+		}
+		n.wantTold(t, "down "+b+" 0")
+		sick[b] = errors.New("no greeting")
+		if err := dial(); err != sick[b] {
+			t.Errorf("error %v, want what begin said", err)
+		}
+		delete(sick, b)
+		if err := dial(); err != nil {
+			t.Error(err)
+		}
+		wantOpen(t, p, 0, 0)
+	})
+}
+
 // What is no address's fault is not laid to one.
 func TestDial_OwnFaultsMarkNothing(t *testing.T) {
 	n := newNetwork()
@@ -238,12 +291,12 @@ func TestDial_OwnFaultsMarkNothing(t *testing.T) {
 	p.Start()
 	n.wantTold(t, "added "+a, "added "+b)
 	n.set(ours, a, b)
-	if _, err := p.Dial(t.Context(), client); !errors.Is(err, syscall.EMFILE) {
+	if _, err := p.Dial(t.Context(), client, nil); !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("error %v", err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.Dial(gone, client); !errors.Is(err, context.Canceled) {
+	if _, err := p.Dial(gone, client, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 	n.wantTold(t)
@@ -315,7 +368,7 @@ func TestDial_ManyAtOnce(t *testing.T) {
 						from := netip.AddrFrom4([4]byte{198, 51, 100, byte(g)})
 						var open []net.Conn
 						for i := range 200 {
-							conn, err := p.Dial(t.Context(), from)
+							conn, err := p.Dial(t.Context(), from, nil)
 							if err != nil {
 								t.Error(err)
 								return

@@ -211,7 +211,7 @@ func TestHealth_NoWay(t *testing.T) {
 		p.set(noWay, a)
 		p.nextCheck(a, 2*backend.DefaultFall)
 		for range 10 {
-			if _, err := p.Dial(t.Context(), client); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			if _, err := p.Dial(t.Context(), client, nil); !errors.Is(err, syscall.EADDRNOTAVAIL) {
 				t.Fatal(err)
 			}
 		}

@@ -21,13 +21,13 @@ const (
 func (p *Pool) keepLooking() {
 	for p.life.Err() == nil {
 		p.lookUp(p.life, 0)
-		p.pause(p.life, p.config.LookupInterval)
+		pause(p.life, p.config.LookupInterval)
 	}
 }
 
 // pause waits a tenth more or less than the time, so that proxies that began
 // together do not stay together.
-func (p *Pool) pause(ctx context.Context, d time.Duration) {
+func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d + time.Duration((rand.Float64()-0.5)/5*float64(d)))
 	defer timer.Stop()
 	select {

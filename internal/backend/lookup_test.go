@@ -136,7 +136,7 @@ func TestLookup_Fails(t *testing.T) {
 		n := newNetwork()
 		p := n.pool(t, nil, named)
 		for range 10 {
-			conn, err := p.Dial(t.Context(), client)
+			conn, err := p.Dial(t.Context(), client, nil)
 			dns, ok := errors.AsType[*net.DNSError](err)
 			if conn != nil || !ok || dns.Name != "mail.example" || !strings.HasPrefix(err.Error(), "backend mta: lookup mail.example") {
 				t.Fatalf("%v, %v", conn, err)
@@ -152,11 +152,11 @@ func TestLookup_Fails(t *testing.T) {
 		other := n.pool(t, nil, "none.example:25", a)
 		mustDial(t, other, client)
 		n.set(refuses, a)
-		if _, err := other.Dial(t.Context(), client); err == nil || strings.Count(err.Error(), "backend mta: ") != 2 {
+		if _, err := other.Dial(t.Context(), client, nil); err == nil || strings.Count(err.Error(), "backend mta: ") != 2 {
 			t.Errorf("error %v", err)
 		}
 		n.hosts["empty.example"] = nil
-		if _, err := n.pool(t, nil, "empty.example:25").Dial(t.Context(), client); err == nil || err.Error() != "backend mta: lookup empty.example: no address" {
+		if _, err := n.pool(t, nil, "empty.example:25").Dial(t.Context(), client, nil); err == nil || err.Error() != "backend mta: lookup empty.example: no address" {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -168,7 +168,7 @@ func TestLookup_Hangs(t *testing.T) {
 		n := newNetwork()
 		p := n.pool(t, nil, "stuck:25")
 		began := time.Now()
-		if _, err := p.Dial(t.Context(), client); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := p.Dial(t.Context(), client, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
 		if took := time.Since(began); took != 5*time.Second {
@@ -180,7 +180,7 @@ func TestLookup_Hangs(t *testing.T) {
 		var clients sync.WaitGroup
 		for range 2 {
 			clients.Go(func() {
-				if conn, err := p.Dial(ctx, client); conn != nil || !errors.Is(err, context.DeadlineExceeded) {
+				if conn, err := p.Dial(ctx, client, nil); conn != nil || !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%v, %v", conn, err)
 				}
 			})

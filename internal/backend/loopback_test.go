@@ -95,7 +95,7 @@ func reached(t *testing.T, p *backend.Pool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), backend.DefaultConnectTimeout-time.Second) // shorter than a try by default
 	defer cancel()
-	conn, err := p.Dial(ctx, client)
+	conn, err := p.Dial(ctx, client, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestLoopback_TakesTheFirstThatAccepts(t *testing.T) {
 
 func TestLoopback_TellsWhatEachAddressSaid(t *testing.T) {
 	refused, quiet, socket := closed(t), silent(t), filepath.Join(t.TempDir(), "none")
-	conn, err := real(t, 50*time.Millisecond, refused, quiet, "unix:"+socket).Dial(t.Context(), client)
+	conn, err := real(t, 50*time.Millisecond, refused, quiet, "unix:"+socket).Dial(t.Context(), client, nil)
 	if conn != nil || err == nil {
 		t.Fatalf("got %v, %v; want an error", conn, err)
 	}
@@ -169,14 +169,14 @@ func TestLoopback_ContextEndsAllTries(t *testing.T) {
 	t.Run("before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err := real(t, 0, good, server(t, "tcp", "127.0.0.1:0", "other").Addr().String()).Dial(ctx, client)
+		_, err := real(t, 0, good, server(t, "tcp", "127.0.0.1:0", "other").Addr().String()).Dial(ctx, client, nil)
 		requireOneTry(t, err)
 	})
 	t.Run("during", func(t *testing.T) {
 		addresses := []string{silent(t), good}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer time.AfterFunc(50*time.Millisecond, cancel).Stop()
-		_, err := real(t, 0, addresses...).Dial(ctx, client)
+		_, err := real(t, 0, addresses...).Dial(ctx, client, nil)
 		requireOneTry(t, err)
 	})
 }
@@ -199,7 +199,7 @@ func TestLoopback_HalfClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	conn, err := real(t, 0, l.Addr().String()).Dial(t.Context(), client)
+	conn, err := real(t, 0, l.Addr().String()).Dial(t.Context(), client, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func (n *network) wantTold(t testing.TB, want ...string) {
 // mustDial dials for a client and returns where that led.
 func mustDial(t testing.TB, p *backend.Pool, from netip.Addr) (net.Conn, string) {
 	t.Helper()
-	conn, err := p.Dial(t.Context(), from)
+	conn, err := p.Dial(t.Context(), from, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,11 @@ func (p *Pool) Close() {
 // Addresses that are down come last, those first that were up last: it fails
 // only when every address did. The caller closes the connection. The error
 // tells what each address said.
-func (p *Pool) Dial(ctx context.Context, client netip.Addr) (net.Conn, error) {
+//
+// Begin, if it is not nil, begins what the connection is for. An error of it
+// ends the dial, too, unless it is an Elsewhere: then the address counts as one
+// that could not be connected to. Dial closes the connection after both.
+func (p *Pool) Dial(ctx context.Context, client netip.Addr, begin func(net.Conn) error) (net.Conn, error) {
 	var (
 		tried  []*address
 		errs   []error
@@ -107,13 +111,53 @@ func (p *Pool) Dial(ctx context.Context, client netip.Addr) (net.Conn, error) {
 		tried = append(tried, a)
 		conn, err := p.connect(ctx, a)
 		if err == nil {
-			return conn, nil
+			if conn, err = p.begun(ctx, a, conn, begin); conn != nil {
+				return conn, nil
+			}
+			if _, elsewhere := errors.AsType[*Elsewhere](err); !elsewhere {
+				return nil, err
+			}
+			err = fmt.Errorf("address %s: %w", a.name, err)
 		}
 		errs = append(errs, fmt.Errorf("backend %s: %w", p.config.Name, err))
 		if ctx.Err() != nil {
 			return nil, errors.Join(errs...)
 		}
 	}
+}
+
+// Elsewhere is an error of a connection that came to nothing without the
+// client's doing, so that it is worth to try the next address.
+type Elsewhere struct{ Err error }
+
+func (e *Elsewhere) Error() string { return e.Err.Error() }
+func (e *Elsewhere) Unwrap() error { return e.Err }
+
+// begun begins what a connection is for, and judges the address by that. It
+// returns no connection where that failed.
+func (p *Pool) begun(ctx context.Context, a *address, conn net.Conn, begin func(net.Conn) error) (net.Conn, error) {
+	kept := false
+	defer func() {
+		if !kept { // after a panic, too
+			conn.Close()
+		}
+	}()
+	var err error
+	if begin != nil {
+		err = begin(conn)
+	}
+	_, elsewhere := errors.AsType[*Elsewhere](err)
+	if elsewhere && ctx.Err() == nil {
+		p.judge(a, func(h *health, now time.Time) bool { return h.connectFailed(now, err) })
+	}
+	if !elsewhere {
+		p.judge(a, func(h *health, now time.Time) bool { return h.connected(now) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	kept = true
+	return conn, nil
 }
 
 // failure is the error of a dial that found no more to try.
@@ -168,7 +212,6 @@ func (p *Pool) connect(ctx context.Context, a *address) (net.Conn, error) {
 	c, err := p.config.DialContext(within, a.network, a.dialled())
 	switch {
 	case err == nil:
-		p.judge(a, func(h *health, now time.Time) bool { return h.connected(now) })
 		return &conn{Conn: c, release: func() { p.release(a) }}, nil
 	case ctx.Err() == nil:
 		p.judge(a, func(h *health, now time.Time) bool { return !h.isOurs(err) && h.connectFailed(now, err) })

@@ -116,6 +116,7 @@ const (
 	BackendHeader           BackendError = "header" // the PROXY header was not made or not written
 	BackendGreetingRejected BackendError = "greeting_rejected"
 	BackendGreetingTimeout  BackendError = "greeting_timeout"
+	BackendGreetingEOF      BackendError = "greeting_eof"     // it hung up instead
 	BackendGreetingInvalid  BackendError = "greeting_invalid" // not SMTP
 	BackendTLS              BackendError = "tls"              // to the backend
 	BackendXCLIENT          BackendError = "xclient"          // not offered, or refused to us
@@ -124,7 +125,7 @@ const (
 
 var backendErrors = []BackendError{
 	BackendRefused, BackendTimeout, BackendDNS, BackendUnreachable, BackendHeader,
-	BackendGreetingRejected, BackendGreetingTimeout, BackendGreetingInvalid, BackendTLS, BackendXCLIENT, BackendOther,
+	BackendGreetingRejected, BackendGreetingTimeout, BackendGreetingEOF, BackendGreetingInvalid, BackendTLS, BackendXCLIENT, BackendOther,
 }
 
 // result is whether something was done.
