@@ -32,7 +32,7 @@ test: install format vet unit integration ## Run all tests, with real clients an
 install: ## Install what the integration tests drive
 ifeq ($(INSTALL),yes)
 	@test/install || { \
-		[ "$$SMTP_TLSPROXY_INTEGRATION" != required ] && \
+		[ "$$TLSPROXY_INTEGRATION" != required ] && \
 		echo "test/install could not install everything: tests whose programs are missing are skipped"; }
 endif
 
@@ -49,9 +49,9 @@ unit: ## Run the unit tests and the fuzz seeds, with the race detector
 
 # Where everything is there, a test that skips itself is a failure.
 integration: install ## Run the built program between real clients and servers
-	@if [ -z "$$SMTP_TLSPROXY_INTEGRATION" ]; then \
+	@if [ -z "$$TLSPROXY_INTEGRATION" ]; then \
 		if [ "$(INSTALL)$$(id -u)" = yes0 ] && [ -z "$$(test/install 2>&1)" ]; then \
-			export SMTP_TLSPROXY_INTEGRATION=required; \
+			export TLSPROXY_INTEGRATION=required; \
 		else \
 			echo "integration: not everything is there, so tests whose programs are missing are skipped"; \
 		fi; \

@@ -29,7 +29,7 @@ var banned = map[string]string{
 }
 
 // maySkip are the functions that may skip a test: the one that fails instead
-// where SMTP_TLSPROXY_INTEGRATION=required is set, and the one that skips where
+// where TLSPROXY_INTEGRATION=required is set, and the one that skips where
 // its copy in a network namespace has done so. A test that skips by itself looks
 // like one that passed.
 var maySkip = []string{"internal/need/need.go Missing", "test/main_test.go inNamespace"}

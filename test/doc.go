@@ -4,6 +4,6 @@
 // network namespace that the test makes.
 //
 // The script test/install brings what they need. A test whose program is
-// missing is skipped, unless SMTP_TLSPROXY_INTEGRATION=required is set, as
+// missing is skipped, unless TLSPROXY_INTEGRATION=required is set, as
 // `make test` does where it may install; then it fails.
 package test

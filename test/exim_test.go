@@ -29,7 +29,7 @@ const eximAccount = "Debian-exim"
 
 // eximBinary is where test/install unpacks Exim, or the machine's own.
 func eximBinary() string {
-	cache := cmp.Or(os.Getenv("SMTP_TLSPROXY_TEST_CACHE"), filepath.Join("..", ".cache"))
+	cache := cmp.Or(os.Getenv("TLSPROXY_TEST_CACHE"), filepath.Join("..", ".cache"))
 	path, err := filepath.Abs(filepath.Join(cache, "exim", "usr", "sbin", "exim4"))
 	if err != nil || !isFile(path) {
 		return "/usr/sbin/exim4"

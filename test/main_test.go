@@ -21,7 +21,7 @@ import (
 // binaryVariable names a built program to test instead of building one. The
 // tests set it for the copies of themselves that they start in a network
 // namespace.
-const binaryVariable = "SMTP_TLSPROXY_TEST_BINARY"
+const binaryVariable = "TLSPROXY_TEST_BINARY"
 
 var build struct {
 	once sync.Once
@@ -136,7 +136,7 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-const namespaceVariable = "SMTP_TLSPROXY_TEST_NAMESPACE"
+const namespaceVariable = "TLSPROXY_TEST_NAMESPACE"
 
 // inNamespace runs the calling test again in a fresh network namespace that
 // has the given addresses on its loopback interface. It returns true in that

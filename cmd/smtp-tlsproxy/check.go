@@ -36,12 +36,16 @@ do about it, and the exit code is 1. Without a fault a summary is printed.
 The proxy may be running meanwhile.`,
 		Args: cobra.NoArgs,
 	}
-	file := configFlag(c)
+	configured := configFlag(c)
 	var o checkOptions
 	c.Flags().BoolVar(&o.offline, "offline", false, "do not try the addresses to listen on, nor the backends")
 	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "print what the TLS options of each listener come to")
 	c.RunE = doing(func(c *cobra.Command) error {
-		return runCheck(c.Context(), *file, o, c.OutOrStdout())
+		from, err := configured()
+		if err != nil {
+			return err
+		}
+		return runCheck(c.Context(), from, o, c.OutOrStdout())
 	})
 	return c
 }
@@ -67,8 +71,8 @@ type domain struct {
 	ca     string // path of its ca.pem; empty for none
 }
 
-func runCheck(ctx context.Context, file string, o checkOptions, out io.Writer) error {
-	cfg, err := config.Load(file)
+func runCheck(ctx context.Context, from source, o checkOptions, out io.Writer) error {
+	cfg, err := from.load()
 	if err != nil {
 		fmt.Fprintln(out, err)
 		return errTold

@@ -31,7 +31,7 @@ const prSetNoNewPrivs = 38
 
 // confine gives up, in all threads, what the proxy does not need once its
 // addresses are bound and its files are open.
-func (i *instance) confine(file string, to *account) error {
+func (i *instance) confine(from source, to *account) error {
 	cfg := i.config
 	if to != nil {
 		if err := to.become(); err != nil {
@@ -44,7 +44,7 @@ func (i *instance) confine(file string, to *account) error {
 	now := &confinement{process: cfg.Process}
 	if cfg.Process.Landlock {
 		var err error
-		if now.reach, err = i.landlock(file); err != nil {
+		if now.reach, err = i.landlock(from); err != nil {
 			return fmt.Errorf("process.landlock: %w", err)
 		}
 	}
@@ -57,13 +57,13 @@ func (i *instance) confine(file string, to *account) error {
 }
 
 // landlock makes everything unreachable that the configuration does not name.
-func (i *instance) landlock(file string) (*reach, error) {
+func (i *instance) landlock(from source) (*reach, error) {
 	abi, err := sys.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
 		i.log.Info("landlock is not there: the kernel has none, or it is not enabled at boot; files are guarded by their permissions alone", "error", err)
 		return nil, nil
 	}
-	r := reachOf(file, i.config)
+	r := reachOf(from, i.config)
 	const reading, writing = sys.AccessFSReadFile | sys.AccessFSReadDir, sys.AccessFSWriteFile | sys.AccessFSTruncate
 	rules := []landlock.Rule{landlock.PathAccess(writing, r.write...).IgnoreIfMissing()}
 	for _, path := range r.read {

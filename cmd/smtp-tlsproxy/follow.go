@@ -57,8 +57,8 @@ func follow(log *logging, newNotifier func() (*fsnotify.Watcher, error)) *follow
 
 // filesOf are the files that a configuration was read from. Those of ticket
 // secrets have a watch of their own.
-func filesOf(file string, cfg *config.Config) []string {
-	files := []string{file}
+func filesOf(from source, cfg *config.Config) []string {
+	files := from.files()
 	for _, l := range cfg.Listeners {
 		if ca := l.TLS.ClientAuth.CA; ca != "" && !slices.Contains(files, ca) {
 			files = append(files, ca)

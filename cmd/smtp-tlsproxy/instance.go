@@ -161,11 +161,11 @@ func (i *instance) tell(cfg *config.Config) {
 // reload reads the configuration file and the certificates anew. A fault
 // leaves everything as it was; once a file is changed that it names, it is read
 // again.
-func (i *instance) reload(file string) {
+func (i *instance) reload(from source) {
 	i.files.look()
-	cfg, err := config.Load(file)
+	cfg, err := from.load()
 	if err == nil {
-		i.files.use(filesOf(file, cfg), cfg.Certificates.Rescan)
+		i.files.use(filesOf(from, cfg), cfg.Certificates.Rescan)
 		err = i.permits(cfg)
 	}
 	if err == nil {
@@ -183,11 +183,11 @@ func (i *instance) reload(file string) {
 		i.process.ConfigFailed()
 		text := err.Error() + i.whyNotBound(err)
 		i.refused.Store(&text)
-		i.log.Error("configuration refused; the one before it stays in force", "file", file, "error", text)
+		i.log.Error("configuration refused; the one before it stays in force", "file", from.String(), "error", text)
 		return
 	}
 	i.refused.Store(nil)
-	i.log.Info("configuration reloaded", "file", file)
+	i.log.Info("configuration reloaded", "file", from.String())
 }
 
 // ready tells why no client should be sent here now, for /readyz.

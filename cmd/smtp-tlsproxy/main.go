@@ -79,8 +79,3 @@ func doing(f func(c *cobra.Command) error) func(*cobra.Command, []string) error 
 		return nil
 	}
 }
-
-// configFlag adds --config to a command.
-func configFlag(c *cobra.Command) *string {
-	return c.Flags().StringP("config", "c", "/etc/smtp-tlsproxy/config.yaml", "the configuration `FILE`")
-}

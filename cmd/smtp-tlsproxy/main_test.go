@@ -13,12 +13,21 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/demo"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/freeport"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	for _, entry := range os.Environ() { // of a machine that runs the program
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, config.Prefix) {
+			os.Unsetenv(name)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // output keeps what a command prints.
 type output struct {

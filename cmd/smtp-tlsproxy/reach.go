@@ -20,14 +20,16 @@ var ofTheSystem = []string{
 
 // reachOf is what a configuration needs to open, now and when its files are
 // replaced.
-func reachOf(file string, cfg *config.Config) *reach {
+func reachOf(from source, cfg *config.Config) *reach {
 	r := new(reach)
 	for _, path := range ofTheSystem {
 		r.add(path)
 	}
 	r.addFile("/etc/resolv.conf") // systemd-resolved has it elsewhere
 	r.addFile("/etc/hosts")
-	r.addFile(file)
+	for _, file := range from.files() {
+		r.addFile(file)
+	}
 	r.addCertificates(cfg.Certificates.Directory)
 	for _, l := range cfg.Listeners {
 		for _, path := range []string{l.TLS.ClientAuth.CA, l.TLS.SessionTickets.SecretFile} {

@@ -12,7 +12,6 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"github.com/spf13/cobra"
 
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/heapfloor"
 )
 
@@ -29,8 +28,12 @@ transactions finish for at most timeouts.drain, and end with exit code 0; a
 second one ends at once.`,
 		Args: cobra.NoArgs,
 	}
-	file := configFlag(c)
+	configured := configFlag(c)
 	c.RunE = doing(func(c *cobra.Command) error {
+		from, err := configured()
+		if err != nil {
+			return err
+		}
 		// Two channels, or many SIGHUPs in a reload would crowd out a SIGTERM.
 		stop, reload := make(chan os.Signal, 2), make(chan os.Signal, 1)
 		signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
@@ -38,7 +41,7 @@ second one ends at once.`,
 		signal.Notify(reload, syscall.SIGHUP)
 		defer signal.Stop(reload)
 		i := newInstance(newLogging(c.ErrOrStderr()))
-		return i.serve(*file, confineProcess, stop, reload)
+		return i.serve(from, confineProcess, stop, reload)
 	})
 	return c
 }
@@ -58,13 +61,13 @@ const (
 var errCut = errors.New("stopped by a second signal before all sessions had ended")
 
 // serve runs the proxy until a signal on stop ends it.
-func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signal) error {
+func (i *instance) serve(from source, p privileges, stop, hangup <-chan os.Signal) error {
 	files := follow(i.log, fsnotify.NewWatcher)
 	defer files.close()
 	i.files = files
 	i.sockets = inheritSockets()
 	systemd := supervise(i.log)
-	if err := i.start(file, p); err != nil {
+	if err := i.start(from, p); err != nil {
 		i.close()
 		return err
 	}
@@ -84,7 +87,7 @@ func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signa
 		systemd.reloading()
 		go func() {
 			defer close(done)
-			i.reload(file)
+			i.reload(from)
 		}()
 	}
 	defer func() { i.closeAfter(reloading) }()
@@ -103,7 +106,7 @@ func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signa
 			reload()
 		case <-changed:
 			if files.differs() { // else a SIGHUP came first
-				i.log.Info("the configuration was changed", "file", file)
+				i.log.Info("the configuration was changed", "file", from.String())
 				reload()
 			}
 		case <-reloading:
@@ -116,13 +119,13 @@ func (i *instance) serve(file string, p privileges, stop, hangup <-chan os.Signa
 }
 
 // start puts the first configuration into force.
-func (i *instance) start(file string, p privileges) error {
-	i.files.use([]string{file}, time.Hour) // before it is read
-	cfg, err := config.Load(file)
+func (i *instance) start(from source, p privileges) error {
+	i.files.use(from.files(), time.Hour) // before it is read
+	cfg, err := from.load()
 	if err != nil {
 		return err
 	}
-	i.files.use(filesOf(file, cfg), cfg.Certificates.Rescan)
+	i.files.use(filesOf(from, cfg), cfg.Certificates.Rescan)
 	to, err := userOf(cfg)
 	if err != nil {
 		return err
@@ -134,7 +137,7 @@ func (i *instance) start(file string, p privileges) error {
 	if p == keepPrivileges {
 		return nil
 	}
-	return i.confine(file, to)
+	return i.confine(from, to)
 }
 
 // drain ends the proxy: not ready first, so that no new clients are sent here.

@@ -31,7 +31,9 @@ type serving struct {
 func startServe(t *testing.T, s *site) *serving {
 	t.Helper()
 	r := &serving{site: s, log: new(output), stop: make(chan os.Signal, 2), reload: make(chan os.Signal, 1), ended: make(chan error, 1)}
-	go func() { r.ended <- newInstance(newLogging(r.log)).serve(s.file, keepPrivileges, r.stop, r.reload) }()
+	go func() {
+		r.ended <- newInstance(newLogging(r.log)).serve(source{file: s.file}, keepPrivileges, r.stop, r.reload)
+	}()
 	t.Cleanup(func() {
 		r.stop <- syscall.SIGTERM
 		if err := <-r.ended; err != nil {
@@ -263,7 +265,9 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	log, stop, reload, ended := new(output), make(chan os.Signal, 2), make(chan os.Signal, 1), make(chan error, 1)
-	go func() { ended <- newInstance(newLogging(log)).serve(s.file, keepPrivileges, stop, reload) }()
+	go func() {
+		ended <- newInstance(newLogging(log)).serve(source{file: s.file}, keepPrivileges, stop, reload)
+	}()
 	r := &serving{site: s, log: log, stop: stop, reload: reload}
 	eventually(t, "the proxy is ready", func() bool {
 		code, _ := r.get("/readyz")

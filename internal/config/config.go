@@ -37,8 +37,7 @@ type Config struct {
 // &cfg.Log.Level. A field that the file does not set stands where it is
 // inherited from, or else where the group begins that may hold it.
 func (c *Config) FaultAt(field any, text string) Fault {
-	o := c.source.origins[field]
-	return Fault{c.source.file, o.line, o.column, text}
+	return c.source.faultAt(c.source.origins[field], text)
 }
 
 // Certificates says where the certificates are.

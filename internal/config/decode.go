@@ -208,7 +208,7 @@ func fieldsOf(v reflect.Value) (keys []string, fields map[string]reflect.Value) 
 
 func placeOf(n *yaml.Node) origin { return origin{line: n.Line, column: n.Column} }
 
-func stateAt(n *yaml.Node, st state) origin { return origin{n.Line, n.Column, st} }
+func stateAt(n *yaml.Node, st state) origin { return origin{line: n.Line, column: n.Column, state: st} }
 
 // isNull tells a value that was left out: nothing, ~ or null.
 func isNull(n *yaml.Node) bool {

@@ -9,7 +9,7 @@ import (
 
 // Fault is one thing that is wrong in a configuration file.
 type Fault struct {
-	File   string
+	File   string // or the variable of the environment; "" where neither says it
 	Line   int // from 1; 0 means the file as a whole
 	Column int // from 1, in characters; 0 means the line as a whole
 	Text   string
@@ -19,6 +19,8 @@ type Fault struct {
 // jump there. What is not known is left out.
 func (f Fault) String() string {
 	switch {
+	case f.File == "":
+		return f.Text
 	case f.Line == 0:
 		return fmt.Sprintf("%s: %s", f.File, f.Text)
 	case f.Column == 0:

@@ -18,11 +18,27 @@ const maxFileSize = 1 << 20
 // Load reads and checks a configuration file. What is wrong in the file comes
 // back as [Faults]; a file that does not exist as an error that wraps
 // [fs.ErrNotExist].
-func Load(file string) (*Config, error) {
+func Load(file string) (*Config, error) { return LoadWith(file, nil) }
+
+// LoadWith is Load with an environment, which counts before the file. With no
+// file at all, "", the environment has to stand alone.
+func LoadWith(file string, env Environment) (*Config, error) {
+	if file == "" {
+		return parse("", nil, env)
+	}
+	data, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return parse(file, data, env)
+}
+
+func readFile(file string) ([]byte, error) {
 	// Looked at before it is opened: opening a named pipe waits for a writer.
 	info, err := os.Stat(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: name the configuration file with --config; config.example.yaml is one to start from", err)
+		return nil, fmt.Errorf("%w: name the configuration file with --config (config.example.yaml is one to start from), or do without one and name the mail server: %s%s=host:port",
+			err, Prefix, varBackend)
 	}
 	if err != nil {
 		return nil, err
@@ -38,24 +54,24 @@ func Load(file string) (*Config, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
-		return nil, err
-	}
-	return Parse(file, data)
+	return io.ReadAll(io.LimitReader(f, maxFileSize+1))
 }
 
 // Parse checks the content of a configuration file. The name is put into
 // faults, and its folder is what a relative certificates.directory stands in.
 // An error is always of type [Faults].
-func Parse(file string, data []byte) (*Config, error) {
+func Parse(file string, data []byte) (*Config, error) { return parse(file, data, nil) }
+
+func parse(file string, data []byte, env Environment) (*Config, error) {
 	if line, text := unreadable(data); text != "" {
 		return nil, Faults{{File: file, Line: line, Text: text}}
 	}
 	s := &source{file: file, origins: make(map[any]origin)}
 	cfg := defaults()
 	cfg.source = s
-	if s.decode(data, cfg) {
+	alone := file == "" && env.StandsAlone()
+	if alone || s.decode(data, cfg) {
+		s.apply(env, cfg, alone)
 		s.complete(cfg)
 		s.check(cfg)
 	} else if len(s.faults) == 0 {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -20,6 +21,7 @@ type source struct {
 type origin struct {
 	line, column int
 	state        state
+	variable     string // of the environment, in place of a line
 }
 
 type state int
@@ -57,9 +59,13 @@ func (s *source) require(field any, key string) bool {
 // report adds a fault at a place, once: what is wrong with the file's tls group
 // is wrong with that of each listener that inherits it.
 func (s *source) report(o origin, format string, args ...any) {
-	if f := (Fault{s.file, o.line, o.column, fmt.Sprintf(format, args...)}); !slices.Contains(s.faults, f) {
+	if f := s.faultAt(o, fmt.Sprintf(format, args...)); !slices.Contains(s.faults, f) {
 		s.faults = append(s.faults, f)
 	}
+}
+
+func (s *source) faultAt(o origin, text string) Fault {
+	return Fault{cmp.Or(o.variable, s.file), o.line, o.column, text}
 }
 
 // mark records where v came from and, if it is a group of keys, the same for

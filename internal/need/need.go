@@ -1,6 +1,6 @@
 // Package need finds what tests want of the machine. A test whose program is
 // missing is skipped with a line that says so, and fails where
-// SMTP_TLSPROXY_INTEGRATION=required is set, as in CI: there, what was skipped
+// TLSPROXY_INTEGRATION=required is set, as in CI: there, what was skipped
 // would look like what passed.
 package need
 
@@ -13,7 +13,7 @@ import (
 // Missing ends a test that lacks something.
 func Missing(t testing.TB, what string) {
 	t.Helper()
-	if os.Getenv("SMTP_TLSPROXY_INTEGRATION") == "required" {
+	if os.Getenv("TLSPROXY_INTEGRATION") == "required" {
 		t.Fatalf("missing: %s; test/install brings it", what)
 	}
 	t.Skipf("missing: %s; `make test` as root on Debian or Ubuntu installs it", what)
