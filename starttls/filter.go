@@ -69,7 +69,7 @@ type FilterConfig struct {
 //
 //   - STARTTLS, XCLIENT, XFORWARD and the SASL mechanisms that bind to the TLS
 //     channel (SCRAM-…-PLUS) are taken out of the backend's replies to EHLO;
-//   - a client's STARTTLS gets 503, XCLIENT and XFORWARD get 502, and an HTTP
+//   - a client's STARTTLS gets 503, XCLIENT, XFORWARD and PROXY get 502, and an HTTP
 //     request gets 554 and the end of the session;
 //   - [Filter.Drain] ends the session with 421 between two transactions.
 //

@@ -57,7 +57,7 @@ var bdat = []byte("BDAT")
 func (g *guard) skip(p []byte) int {
 	interest := "\r\n"
 	if g.chunks {
-		interest = "\r\nxXaA"
+		interest = "\r\nxXaApP"
 	}
 	if i := bytes.IndexAny(p, interest); i >= 0 {
 		return i
@@ -67,9 +67,12 @@ func (g *guard) skip(p []byte) int {
 
 // isHidden is refusal for bytes that are rather text than commands: STARTTLS
 // with something behind it begins a sentence, and starts no TLS anywhere. AUTH
-// needs something behind it, and "auth=pass" stands in many a header.
+// and PROXY need a blank behind them, and "auth=pass" stands in many a header.
 func (g *guard) isHidden(line []byte) (found, tooShort bool) {
 	reply, tooShort := g.refused.refusal(line)
+	if is, _ := hasVerb(line, proxy); is {
+		return isFiller(line[len(proxy)]), false
+	}
 	if reply == mustStartTLS {
 		return isFiller(line[len("AUTH")]), false
 	}

@@ -52,8 +52,10 @@ type refusals []struct {
 }
 
 // underTLS: STARTTLS would start TLS within TLS. XCLIENT and XFORWARD say who
-// the client is, and a backend believes them of the proxy.
+// the client is, and a backend believes them of the proxy; so does PROXY, which
+// Haraka takes for a command at any time.
 var underTLS = refusals{
+	{proxy, notImplemented},
 	{[]byte("STARTTLS"), tlsActive},
 	{[]byte("XCLIENT"), notImplemented},
 	{[]byte("XFORWARD"), notImplemented},
@@ -61,6 +63,8 @@ var underTLS = refusals{
 	// upper case.
 	{[]byte("XCL\u0131ENT"), notImplemented},
 }
+
+var proxy = []byte("PROXY")
 
 // inPlain: STARTTLS is for the proxy, and a password is not for the net.
 var inPlain = append(refusals{

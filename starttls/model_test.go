@@ -146,7 +146,7 @@ func (m *model) command(line string) string {
 	case verb == "HELP" && m.lenient&odd != 0:
 		return "nothing\r\n\r\n"
 	case verb == "STARTTLS" && m.bdat: // may stand behind what is a chunk for some
-	case verb == "XCLIENT", verb == "XFORWARD", verb == "STARTTLS" && strings.Trim(argument, " \t") == "":
+	case verb == "XCLIENT", verb == "XFORWARD", verb == "PROXY", verb == "STARTTLS" && strings.Trim(argument, " \t") == "":
 		m.forged = append(m.forged, line)
 		return "250 2.0.0 believed\r\n"
 	default:

@@ -250,7 +250,7 @@ var pieces = []string{
 // oddPieces are what makes a session a plain pipe.
 var oddPieces = []string{
 	"\n", "\r", "NOOP\n", "NOOP\r", "\r\n.\n", "\n.\n", "\n.\r\n", "\r.\r", "\r\n.\r", "\r\n\x00.\r\n", "\n.\x00\n", "XCLIENT ADDR=127.0.0.1\n",
-	"XCLIENT", "STARTTLS\n", "STARTTLS ", "BDAT 4294967297\r\n", "BDAT 010\r\n", "BDAT  5\r\n", "BDAT x\r\n", "GET / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n",
+	"PROXY TCP4 ::1\r\n", "PROXY TCP4 ::1\n", "proxy", "Proxy-X: y\r\n", "XCLIENT", "STARTTLS\n", "STARTTLS ", "BDAT 4294967297\r\n", "BDAT 010\r\n", "BDAT  5\r\n", "BDAT x\r\n", "GET / HTTP/1.1\r\n", "PRI * HTTP/2.0\r\n",
 }
 
 func dialogue(random *rand.Rand) []byte {

@@ -180,7 +180,7 @@ func (r *reference) pipe() {
 // hidden returns where a command begins that must not pass, or where what may
 // be one begins at the end of p. With chunks a command may begin at any octet.
 func hidden(p []byte, chunks bool, k kind) (at int, found bool) {
-	verbs := []string{"STARTTLS", "XCLIENT", "XCL\u0131ENT", "XFORWARD", "BDAT"}
+	verbs := []string{"STARTTLS", "XCLIENT", "XCL\u0131ENT", "XFORWARD", "PROXY", "BDAT"}
 	if k&plainText != 0 {
 		verbs = append(verbs, "AUTH")
 	}
@@ -194,7 +194,7 @@ func hidden(p []byte, chunks bool, k kind) (at int, found bool) {
 		}
 		at := len(p) - len(line)
 		for _, verb := range verbs {
-			if !starts && verb[0] != 'X' && verb != "AUTH" {
+			if !starts && verb[0] != 'X' && verb != "AUTH" && verb != "PROXY" {
 				continue
 			}
 			n := len(verb)
@@ -211,7 +211,7 @@ func hidden(p []byte, chunks bool, k kind) (at int, found bool) {
 				chunks = true
 				continue
 			}
-			if verb == "AUTH" {
+			if verb == "AUTH" || verb == "PROXY" {
 				if len(trimFiller(line[n:n+1])) == 0 {
 					return at, true
 				}
@@ -235,7 +235,7 @@ func refusalOf(line []byte, k kind) string {
 		return "530 5.7.0 Must issue a STARTTLS command first"
 	case hasVerb(line, "STARTTLS"):
 		return "503 5.5.1 TLS is already active"
-	case hasVerb(line, "XCLIENT"), hasVerb(line, "XCL\u0131ENT"), hasVerb(line, "XFORWARD"):
+	case hasVerb(line, "XCLIENT"), hasVerb(line, "XCL\u0131ENT"), hasVerb(line, "XFORWARD"), hasVerb(line, "PROXY"):
 		return "502 5.5.1 Command not implemented"
 	}
 	switch verbOf(line) {
