@@ -10,10 +10,13 @@ package heapfloor
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // most is the floor where there is no lack of memory. It is touched only as far
@@ -31,30 +34,60 @@ const (
 )
 
 // Keep sets the floor for the rest of the process, from the next collection on:
-// 64 MB, or a quarter of the memory that a container is limited to. It does
+// 64 MB, or a quarter of what the process is limited to. It does
 // nothing where the environment has GOGC: that is the operator's word.
 // GOMEMLIMIT stays in force, whatever the floor.
 func Keep() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	f := &floor{size: size("/sys/fs/cgroup/memory.max"), percent: normal}
+	f := &floor{size: size("/"), percent: normal}
 	f.adjust()
 	f.watch()
 }
 
-// size is the floor under the limit that a file of the kernel tells: a number,
-// or "max". Where there is none, memory is not limited.
-func size(file string) int64 {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return most
+// size is the floor under the least limit of the memory of the process.
+func size(root string) int64 {
+	least := int64(most)
+	for _, file := range limits(root) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the root of all has none
+		}
+		if limit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64); err == nil { // or it is "max"
+			least = min(least, limit/share)
+		}
 	}
-	limit, err := strconv.ParseInt(string(bytes.TrimSpace(text)), 10, 64)
+	return least
+}
+
+// limits are the files with the limits of the process's control group and of
+// those that it is in (cgroups(7)), in version 2 and in version 1.
+func limits(root string) (files []string) {
+	groups, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {
-		return most
+		return nil
 	}
-	return min(most, limit/share)
+	for line := range strings.Lines(string(groups)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		top, name := "sys/fs/cgroup", "memory.max"
+		switch {
+		case slices.Contains(strings.Split(parts[1], ","), "memory"):
+			top, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		case parts[0] != "0":
+			continue
+		}
+		for group := filepath.Clean("/" + parts[2]); ; group = filepath.Dir(group) {
+			files = append(files, filepath.Join(root, top, group, name))
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return files
 }
 
 type floor struct {

@@ -31,23 +31,45 @@ func TestPercentFor(t *testing.T) {
 	}
 }
 
+// TestSize gives the process control groups of its own.
 func TestSize(t *testing.T) {
-	for text, want := range map[string]int64{
-		"max\n":         most,
-		"67108864\n":    16 << 20,
-		"17179869184\n": most,
-		"":              most,
+	const v1, v2 = "4:cpu,cpuacct:/a/b\n9:memory:/a/b\n", "0::/a/b\n"
+	for name, c := range map[string]struct {
+		groups string
+		files  map[string]string
+		want   int64
+	}{
+		"no limit":            {v2, map[string]string{"a/b/memory.max": "max\n", "a/memory.max": "max\n"}, most},
+		"of its own":          {v2, map[string]string{"a/b/memory.max": "67108864\n", "a/memory.max": "max\n"}, 16 << 20},
+		"of one above":        {v2, map[string]string{"a/b/memory.max": "134217728\n", "a/memory.max": "67108864\n"}, 16 << 20},
+		"of a container":      {"0::/\n", map[string]string{"memory.max": "67108864\n"}, 16 << 20},
+		"large":               {v2, map[string]string{"a/b/memory.max": "17179869184\n"}, most},
+		"version 1":           {v1, map[string]string{"memory/a/b/memory.limit_in_bytes": "67108864\n"}, 16 << 20},
+		"version 1, no limit": {v1, map[string]string{"memory/a/b/memory.limit_in_bytes": "9223372036854771712\n"}, most},
+		"no groups":           {"", nil, most},
+		"of others":           {v2, map[string]string{"a/c/memory.max": "67108864\n"}, most},
 	} {
-		file := filepath.Join(t.TempDir(), "memory.max")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+		root := t.TempDir()
+		write := func(file, text string) {
+			t.Helper()
+			file = filepath.Join(root, file)
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if got := size(file); got != want {
-			t.Errorf("limit %q: %d bytes, want %d", text, got, want)
+		write("proc/self/cgroup", c.groups)
+		for file, text := range c.files {
+			write("sys/fs/cgroup/"+file, text)
+		}
+		if got := size(root); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, c.want)
 		}
 	}
-	if got := size(filepath.Join(t.TempDir(), "none")); got != most {
-		t.Errorf("without a limit: %d bytes", got)
+	if got := size(t.TempDir()); got != most {
+		t.Errorf("on another system: %d bytes", got)
 	}
 }
 
