@@ -43,7 +43,9 @@ func namedBackends(cfg *Config) (fields []*string) {
 func (s *source) checkUnknownClients(cfg *Config) {
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
-		if address, err := listenAddress(l.Address); err == nil && address.Addr().IsLoopback() {
+		// A load balancer in front brings strangers to loopback, too.
+		address, err := listenAddress(l.Address)
+		if err == nil && address.Addr().IsLoopback() && len(l.ProxyProtocol.Trusted) == 0 {
 			continue
 		}
 		names := []string{l.Backend}

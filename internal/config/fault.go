@@ -10,8 +10,8 @@ import (
 // Fault is one thing that is wrong in a configuration file.
 type Fault struct {
 	File   string // or the variable of the environment; "" where neither says it
-	Line   int // from 1; 0 means the file as a whole
-	Column int // from 1, in characters; 0 means the line as a whole
+	Line   int    // from 1; 0 means the file as a whole
+	Column int    // from 1, in characters; 0 means the line as a whole
 	Text   string
 }
 
