@@ -69,8 +69,12 @@ func (srv *Server) acceptQueued(k *socket, l net.Listener) {
 	for until := time.Now().Add(letGoTime); ok && !k.shared && hasQueued(tcp) && time.Now().Before(until); {
 		_ = tcp.SetDeadline(time.Now().Add(acceptPauseMin)) // it is there, and does not keep us
 		conn, err := tcp.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return
+		}
+		if err != nil { // as where descriptors run out
+			time.Sleep(acceptPauseMin)
+			continue
 		}
 		srv.start(conn, k.service.Load())
 	}

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/clientname"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/proxyheader"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/starttls"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // opening is how a connection to a backend begins, for sessions and health
@@ -38,7 +38,15 @@ func newOpening(b Backend, hostname string) (*opening, error) {
 	if b.TLS.Mode == PlainText {
 		return o, nil
 	}
-	o.tls = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+	// In so many words, or GODEBUG in the environment could weaken it.
+	strong, err := tlsopts.Options{}.Config()
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	o.tls = &tls.Config{
+		MinVersion: strong.MinVersion, CipherSuites: strong.CipherSuites, CurvePreferences: strong.CurvePreferences,
+		ClientSessionCache: tls.NewLRUClientSessionCache(0),
+	}
 	if b.TLS.Certificate != nil {
 		o.tls.Certificates = []tls.Certificate{*b.TLS.Certificate}
 	}
@@ -99,8 +107,11 @@ func (o *opening) xclient(conn net.Conn, client proxyheader.Client) (starttls.Gr
 	greeting, err := starttls.XCLIENT(conn, o.name, func(attributes []string) ([]string, error) {
 		return proxyheader.XCLIENT(client, attributes)
 	})
+	if failed, ok := errors.AsType[*starttls.StepError](err); ok && failed.Step == "XCLIENT" {
+		err = fmt.Errorf("%w; does the backend authorize this proxy, as Postfix does with smtpd_authorized_xclient_hosts?", err)
+	}
 	if err != nil {
-		return greeting, &phaseError{metrics.BackendXCLIENT, fmt.Errorf("%w; does the backend authorize this proxy, as Postfix does with smtpd_authorized_xclient_hosts?", err)}
+		return greeting, &phaseError{metrics.BackendXCLIENT, err}
 	}
 	return greeting, nil
 }
@@ -165,7 +176,7 @@ var errNoXCLIENT = errors.New("it does not offer XCLIENT with ADDR: clients woul
 
 // checkXCLIENT tells whether a backend can learn who clients are.
 func (o *opening) checkXCLIENT(offered []string) error {
-	if o.info == XCLIENT && !slices.Contains(offered, "ADDR") {
+	if o.info == XCLIENT && !proxyheader.CanXCLIENT(offered) {
 		return errNoXCLIENT
 	}
 	return nil

@@ -203,6 +203,33 @@ func TestR13_BackendTLS_FailsClosed(t *testing.T) {
 	}
 }
 
+// TestBackendTLS_GODEBUG: what the environment allows of Go is not allowed here.
+func TestBackendTLS_GODEBUG(t *testing.T) {
+	t.Setenv("GODEBUG", "tlsrsakex=1,tls10server=1")
+	ca := certificates().ca
+	certPEM, keyPEM, err := ca.Issue(devcert.Leaf{Names: []string{"mta.internal"}, Key: devcert.RSA2048})
+	must(t, err)
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	must(t, err)
+	for want, suite := range map[string]uint16{"": tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, "handshake failure": tls.TLS_RSA_WITH_AES_128_GCM_SHA256} {
+		backend := newBackend(t, func(p *peer) {
+			if p.secure(pair, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}}) {
+				mailServer(p)
+			}
+		})
+		settings := listenerTo(t, proxy.ModeImplicitTLS, backend.address).Backend
+		settings.TLS = proxy.BackendTLS{Mode: proxy.BackendImplicit, Auth: tlsopts.ServerAuth{ServerName: "mta.internal", CA: authorities(t, ca)}}
+		switch err := proxy.CheckBackend(t.Context(), settings); {
+		case want == "":
+			must(t, err)
+		case err == nil:
+			t.Error("a key exchange without forward secrecy is taken")
+		default:
+			contains(t, err.Error(), want)
+		}
+	}
+}
+
 // TestBackendTLS_Certificate: a backend that asks for our certificate gets it,
 // and a pin alone is enough for a self-signed one of its own.
 func TestBackendTLS_Certificate(t *testing.T) {

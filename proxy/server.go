@@ -119,12 +119,10 @@ func (srv *Server) Reload(listeners []Listener) error {
 			}
 			opened = append(opened, k)
 		}
-		// SO_REUSEPORT would share the clients out between the two.
-		if bound[k.Addr().String()] {
-			errs = append(errs, fmt.Errorf("listener %s: address %s has a listener already", s.Name, s.Address))
+		if err := claim(bound, s, k); err != nil {
+			errs = append(errs, err)
 			continue
 		}
-		bound[k.Addr().String()] = true
 		next[key] = k
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -134,6 +132,18 @@ func (srv *Server) Reload(listeners []Listener) error {
 		return err
 	}
 	srv.replace(next, services, opened, pools)
+	return nil
+}
+
+// claim notes the addresses of a socket, none of which may have an owner:
+// SO_REUSEPORT would share the clients out between the two.
+func claim(bound map[string]bool, s *service, k *socket) error {
+	for _, l := range k.listeners {
+		if bound[l.Addr().String()] {
+			return fmt.Errorf("listener %s: address %s has a listener already", s.Name, s.Address)
+		}
+		bound[l.Addr().String()] = true
+	}
 	return nil
 }
 
@@ -207,9 +217,9 @@ func (srv *Server) Connections() int {
 	return srv.limits.Connections()
 }
 
-// Shutdown stops accepting, without losing a client that has connected, ends the sessions between two transactions with
-// 421, and waits for the others until ctx ends; then it cuts them and returns
-// the context's error.
+// Shutdown stops accepting, without losing a client that has connected, ends
+// the sessions between two transactions with 421, and waits for the others
+// until ctx ends; then it cuts them and returns the context's error.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.letGo(ctx)
 	srv.stopAccepting()

@@ -67,6 +67,7 @@ func TestR50_XCLIENTDialogue(t *testing.T) {
 		{"the client is refused at once", []string{offers, "421 4.7.0 busy\r\n", greets}, []string{"XCLIENT NAME=a\r\n", "XCLIENT ADDR=b\r\n"}, "", "421 4.7.0 busy\r\n",
 			"EHLO proxy.example\r\nXCLIENT NAME=a\r\n"},
 		{"the proxy is refused", []string{offers, "550 5.7.0 insufficient authorization\r\n"}, []string{"XCLIENT ADDR=b\r\n"}, "XCLIENT", "", "EHLO proxy.example\r\nXCLIENT ADDR=b\r\n"},
+		{"no new greeting", []string{offers, "250 ok\r\n"}, []string{"XCLIENT ADDR=b\r\n"}, "XCLIENT", "", "EHLO proxy.example\r\nXCLIENT ADDR=b\r\n"},
 		{"not offered", []string{"250 mx\r\n"}, []string{"XCLIENT ADDR=b\r\n"}, "XCLIENT", "", "EHLO proxy.example\r\n"},
 		{"no commands", []string{offers}, nil, "", "", "EHLO proxy.example\r\n"},
 		{"no reply", []string{offers, "no\r\n"}, []string{"XCLIENT ADDR=b\r\n"}, "XCLIENT", "", "EHLO proxy.example\r\nXCLIENT ADDR=b\r\n"},

@@ -101,12 +101,18 @@ func XCLIENT(backend io.ReadWriter, name string, commands func(attributes []stri
 		if err == nil && slices.Contains(notServed, reply.Code) {
 			return reply, nil
 		}
+		if err == nil && reply.Code != ready { // taken as a word, but no new session
+			return Greeting{}, refused("XCLIENT", reply)
+		}
 		if err := stepped("XCLIENT", reply, err); err != nil {
 			return Greeting{}, err
 		}
 	}
 	return reply, nil
 }
+
+// ready is the code with which a server greets.
+const ready = 220
 
 // notServed are the codes with which a server greets a client that it does not
 // serve. All others in reply to XCLIENT are about the command, and so our fault.
@@ -134,10 +140,15 @@ func stepped(step string, reply Greeting, err error) error {
 	case err != nil:
 		return &StepError{Step: step, Err: err}
 	case !reply.Ready():
-		text := bytes.TrimSpace(reply.Text)
-		shown := strings.ToValidUTF8(string(text[:min(len(text), maxHostname)]), "?")
-		// Quoted in the error, because the text is the backend's.
-		return &StepError{Step: step, Code: reply.Code, Reply: shown, Err: fmt.Errorf("%w: %q", errUnready, shown)}
+		return refused(step, reply)
 	}
 	return nil
+}
+
+// refused is the error of a step that a reply did not allow. The text is the
+// backend's, and so it is quoted.
+func refused(step string, reply Greeting) error {
+	text := bytes.TrimSpace(reply.Text)
+	shown := strings.ToValidUTF8(string(text[:min(len(text), maxHostname)]), "?")
+	return &StepError{Step: step, Code: reply.Code, Reply: shown, Err: fmt.Errorf("%w: %q", errUnready, shown)}
 }

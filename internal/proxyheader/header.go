@@ -209,12 +209,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // seal fills in the checksum over the whole header, in which the checksum's
 // own bytes count as zero (PROXY protocol specification, section 2.2.3).
 func seal(raw []byte, tlvs int) {
-	for at := tlvs; at+tlvHead <= len(raw); {
-		size := int(binary.BigEndian.Uint16(raw[at+1:]))
-		if raw[at] == byte(proxyproto.PP2_TYPE_CRC32C) {
-			binary.BigEndian.PutUint32(raw[at+tlvHead:], crc32.Checksum(raw, castagnoli))
+	for at := tlvs; ; {
+		kind, value, whole := tlvAt(raw, at)
+		if !whole {
 			return
 		}
-		at += tlvHead + size
+		if kind == proxyproto.PP2_TYPE_CRC32C {
+			binary.BigEndian.PutUint32(value, crc32.Checksum(raw, castagnoli))
+			return
+		}
+		at += tlvHead + len(value)
 	}
 }

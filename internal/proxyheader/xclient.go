@@ -41,7 +41,7 @@ func XCLIENT(c Client, attributes []string) ([]string, error) {
 	if !c.Address.IsValid() {
 		return nil, ErrNoAddress
 	}
-	if !listed(attributes, "ADDR") {
+	if !CanXCLIENT(attributes) {
 		return nil, fmt.Errorf("the backend's XCLIENT has no ADDR among its attributes %q: it can not learn the client's address", attributes)
 	}
 	var commands []string
@@ -92,6 +92,10 @@ func address(a netip.Addr) string {
 	}
 	return a.String()
 }
+
+// CanXCLIENT tells whether a backend that lists these attributes can learn who
+// the client is.
+func CanXCLIENT(attributes []string) bool { return listed(attributes, "ADDR") }
 
 func listed(attributes []string, name string) bool {
 	return slices.ContainsFunc(attributes, func(a string) bool { return strings.EqualFold(a, name) })
