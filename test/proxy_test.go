@@ -75,6 +75,8 @@ type setup struct {
 
 	others      []string // further addresses of the backend
 	backendKeys string   // further keys of the backend, in flow style
+	backends    string   // a further item of the backends block, in flow style
+	routes      string   // the list of routes, likewise
 }
 
 // manyHandshakes lets one address, which all clients of a test may have, come
@@ -134,6 +136,13 @@ func (s setup) yaml() string {
 	if s.process != "" {
 		process = "process: {" + s.process + "}\n"
 	}
+	more := ""
+	if s.backends != "" {
+		more = "  " + s.backends + "\n"
+	}
+	if s.routes != "" {
+		more += "routes: " + s.routes + "\n"
+	}
 	return fmt.Sprintf(`certificates: {directory: %q, default: %s, rescan: %s}
 tls: {%s}
 listeners:
@@ -141,12 +150,12 @@ listeners:
   - {name: submission, address: %q, mode: starttls, starttls: required, backend: mta, hostname: %s%s}
 %sbackends:
   mta: {addresses: [%s], %s}
-admin: {address: %q}
+%sadmin: {address: %q}
 limits: {%s}
 timeouts: {drain: %s, %s}
 log: {level: %s, format: %s}
 `, s.certificates.dir, defaultDomain, s.rescan, s.tls, s.submissions, balancer, s.submission, s.hostname, balancer, mx+yamlOfPairs(s.pairs), addresses,
-		header, s.admin, s.limits, s.drain, s.timeouts, s.logLevel, s.logFormat) + process
+		header, more, s.admin, s.limits, s.drain, s.timeouts, s.logLevel, s.logFormat) + process
 }
 
 // proxy is the program under test, serving.
