@@ -147,6 +147,7 @@ defer unix - - n - 0 bounce
 trace unix - - n - 0 bounce
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 virtual unix - n n - - virtual
 discard unix - - n - - discard
 error unix - - n - - error
