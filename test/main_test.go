@@ -96,6 +96,7 @@ var programs = map[string]func() bool{
 	"exim":     func() bool { return isFile(eximBinary()) },
 	"dovecot":  onPath("dovecot"),
 	"haproxy":  onPath("haproxy"),
+	"nginx":    func() bool { return onPath("nginx")() && isFile(nginxStream) },
 	"aiosmtpd": func() bool { return exec.Command(python, "-c", "import aiosmtpd").Run() == nil },
 }
 
