@@ -1,6 +1,6 @@
 // Package test holds the integration tests: the built program between real
 // clients (swaks, openssl s_client, sslscan, testssl.sh) and real servers
-// (Postfix, Exim, aiosmtpd), each a process of its own on loopback or in a
+// (Postfix, Exim, Dovecot, aiosmtpd), each a process of its own on loopback or in a
 // network namespace that the test makes.
 //
 // The script test/install brings what they need. A test whose program is

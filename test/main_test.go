@@ -98,6 +98,9 @@ var programs = map[string]func() bool{
 	"haproxy":  onPath("haproxy"),
 	"nginx":    func() bool { return onPath("nginx")() && isFile(nginxStream) },
 	"aiosmtpd": func() bool { return exec.Command(python, "-c", "import aiosmtpd").Run() == nil },
+	"submission-login": func() bool {
+		return isFile(dovecotSubmissionLogin)
+	},
 }
 
 var found sync.Map // program name → bool; asking costs a process for some
