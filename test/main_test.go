@@ -84,6 +84,7 @@ func buildBinary() (string, error) {
 // programs maps the names that tests ask for to how to find them.
 var programs = map[string]func() bool{
 	"root":     func() bool { return os.Geteuid() == 0 },
+	"go":       onPath("go"),
 	"swaks":    onPath("swaks"),
 	"openssl":  onPath("openssl"),
 	"sslscan":  onPath("sslscan"),
