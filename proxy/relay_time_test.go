@@ -9,9 +9,9 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 )
 
-// TestSlowAnswerToFinalDot: a backend that takes nine minutes for a message is
-// not cut, for the client would send it again (R75).
-func TestSlowAnswerToFinalDot(t *testing.T) {
+// TestR75_SlowAnswerToFinalDot: a backend that takes nine minutes for a message is
+// not cut, for the client would send it again.
+func TestR75_SlowAnswerToFinalDot(t *testing.T) {
 	const slow = 9 * time.Minute
 	inBubble(t, proxy.ModeImplicitTLS, nil, func(p *peer) {
 		p.send("220 ready")
