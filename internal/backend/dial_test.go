@@ -276,10 +276,12 @@ func TestDial_BeginsElsewhere(t *testing.T) {
 		if err := dial(); err != sick[b] {
 			t.Errorf("error %v, want what begin said", err)
 		}
+		n.wantTold(t) // which does not bring it back
 		delete(sick, b)
 		if err := dial(); err != nil {
 			t.Error(err)
 		}
+		n.wantTold(t, "up "+b)
 		wantOpen(t, p, 0, 0)
 	})
 }

@@ -146,16 +146,13 @@ func (p *Pool) begun(ctx context.Context, a *address, conn net.Conn, begin func(
 	if begin != nil {
 		err = begin(conn)
 	}
-	_, elsewhere := errors.AsType[*Elsewhere](err)
-	if elsewhere && ctx.Err() == nil {
+	if _, elsewhere := errors.AsType[*Elsewhere](err); elsewhere && ctx.Err() == nil {
 		p.judge(a, func(h *health, now time.Time) bool { return h.connectFailed(now, err) })
 	}
-	if !elsewhere {
-		p.judge(a, func(h *health, now time.Time) bool { return h.connected(now) })
-	}
-	if err != nil {
+	if err != nil { // any other tells nothing of the address that a check would not tell better
 		return nil, err
 	}
+	p.judge(a, func(h *health, now time.Time) bool { return h.connected(now) })
 	kept = true
 	return conn, nil
 }
