@@ -76,7 +76,7 @@ stream {
     }
 }
 `, nginxStream, dir, address, backend))
-	return startProcess(t, "nginx", filepath.Join(dir, "nginx.log"), exec.Command(program, "-p", dir, "-c", file))
+	return startProcess(t, "nginx", filepath.Join(dir, "nginx.log"), exec.Command(program, "-e", "stderr", "-p", dir, "-c", file))
 }
 
 // TestR48_LoadBalancersReadTheHeader: what HAProxy and nginx, whose decoders
