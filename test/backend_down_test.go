@@ -81,7 +81,7 @@ func TestR78_BackendNeverGreets(t *testing.T) {
 		{"no SMTP", "* OK IMAP4 ready\r\n", "greeting_invalid"},
 		{"two greetings", "220 one\r\n220 two\r\n", "greeting_invalid"},
 		{"too long a greeting", strings.Repeat("220-more\r\n", 2000), "greeting_invalid"},
-		{"a hang-up", "-", "greeting_invalid"},
+		{"a hang-up", "-", "greeting_eof"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -87,6 +88,9 @@ func TestR22_UnknownNameOpensNoFile(t *testing.T) {
 	if err := certs.ca.WriteFolder(filepath.Dir(certs.dir), "canary", devcert.Leaf{Names: []string{"canary.example"}}); err != nil {
 		t.Fatal(err)
 	}
+	// What was written just before it is read is read once more when the look of
+	// the files is compared, which a slow run of this test lives to see.
+	time.Sleep(2500 * time.Millisecond)
 	p := startProxy(t, setup{certificates: certs, backend: server.address, rescan: "1h"})
 	watched := []string{certs.dir, canary, filepath.Join(certs.dir, "*.w.example")}
 	for _, name := range domains {
