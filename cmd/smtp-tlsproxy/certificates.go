@@ -139,7 +139,7 @@ func (c *certificates) serve(what string, id *sni.Identity) {
 // series of a folder that both have stay, so that no scrape misses them.
 func (c *certificates) takeOver(old *certificates) {
 	if old != nil {
-		_ = old.Close() // ends its watches; sessions may still load from it
+		patiently(func() { _ = old.Close() }) // ends its watches; sessions may still load from it
 		old.mu.Lock()
 		old.replaced = true
 		old.mu.Unlock()

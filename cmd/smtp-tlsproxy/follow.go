@@ -33,6 +33,8 @@ type follower struct {
 	files map[string]digest // as they were before they were read last
 	every time.Duration     // a look
 
+	digestOf func(file string) digest
+
 	notifier *fsnotify.Watcher // nil where the file system does not notify
 	watched  map[string]bool   // the folders
 	names    map[string]bool   // what to look out for in them
@@ -42,10 +44,10 @@ type follower struct {
 type digest [sha256.Size]byte
 
 // follow begins to follow nothing yet.
-func follow(log *logging, newNotifier func() (*fsnotify.Watcher, error)) *follower {
+func follow(log *logging, newNotifier func() (*fsnotify.Watcher, error), digestOf func(file string) digest) *follower {
 	f := &follower{
 		changed: make(chan struct{}, 1), wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		files: make(map[string]digest), every: time.Hour, watched: make(map[string]bool),
+		files: make(map[string]digest), every: time.Hour, watched: make(map[string]bool), digestOf: digestOf,
 	}
 	var err error
 	if f.notifier, err = newNotifier(); err != nil {
@@ -81,7 +83,7 @@ func (f *follower) use(files []string, every time.Duration) {
 	for _, file := range files {
 		before, known := f.files[file]
 		if !known {
-			before = digestOf(file)
+			before = f.digestOf(file)
 		}
 		next[file] = before
 	}
@@ -99,7 +101,7 @@ func (f *follower) look() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for file := range f.files {
-		f.files[file] = digestOf(file)
+		f.files[file] = f.digestOf(file)
 	}
 }
 
@@ -108,7 +110,7 @@ func (f *follower) differs() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for file, before := range f.files {
-		if digestOf(file) != before {
+		if f.digestOf(file) != before {
 			return true
 		}
 	}
@@ -262,5 +264,5 @@ func firstLink(path string) (link, target string, found bool) {
 
 func (f *follower) close() {
 	close(f.stop)
-	<-f.done
+	patiently(func() { <-f.done })
 }

@@ -15,7 +15,7 @@ import (
 // followed is a follower of one file, which is ended with the test.
 func followed(t *testing.T, file string, notify func() (*fsnotify.Watcher, error)) *follower {
 	t.Helper()
-	f := follow(newLogging(io.Discard), notify)
+	f := follow(newLogging(io.Discard), notify, digestOf)
 	t.Cleanup(f.close)
 	f.use([]string{file}, 50*time.Millisecond)
 	return f

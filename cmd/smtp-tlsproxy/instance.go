@@ -33,6 +33,7 @@ type instance struct {
 	config       *config.Config
 	certificates *certificates
 	secrets      *secrets
+	digestOf     func(file string) digest // for files
 	files        *follower
 	sockets      inherited
 	server       *proxy.Server
@@ -48,6 +49,7 @@ func newInstance(log *logging) *instance {
 	registry := prometheus.NewRegistry()
 	return &instance{
 		log:                log,
+		digestOf:           digestOf,
 		registry:           registry,
 		process:            metrics.NewProcess(registry, build()),
 		certificateMetrics: metrics.NewCertificates(registry),
@@ -188,6 +190,15 @@ func (i *instance) reload(from source) {
 	}
 	i.refused.Store(nil)
 	i.log.Info("configuration reloaded", "file", from.String())
+}
+
+// reloadChanged reloads where the files are not what they were when they were
+// read, as they are where a SIGHUP came before the notification.
+func (i *instance) reloadChanged(from source) {
+	if i.files.differs() {
+		i.log.Info("the configuration was changed", "file", from.String())
+		i.reload(from)
+	}
 }
 
 // ready tells why no client should be sent here now, for /readyz.

@@ -98,16 +98,22 @@ func (s *secrets) closeBut(other *secrets) {
 	if s == nil {
 		return
 	}
+	var unused []io.Closer
 	for k, t := range s.tickets {
 		if other == nil || other.tickets[k] != t {
-			_ = t.Close()
+			unused = append(unused, t)
 		}
 	}
 	for path, file := range s.keyLogs {
 		if other == nil || other.keyLogs[path] != file {
-			_ = file.Close()
+			unused = append(unused, file)
 		}
 	}
+	patiently(func() {
+		for _, closer := range unused {
+			_ = closer.Close()
+		}
+	})
 }
 
 // clientAuthOf reads the authorities that a configuration names, also beside the

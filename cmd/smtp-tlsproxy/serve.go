@@ -62,14 +62,29 @@ var errCut = errors.New("stopped by a second signal before all sessions had ende
 
 // serve runs the proxy until a signal on stop ends it.
 func (i *instance) serve(from source, p privileges, stop, hangup <-chan os.Signal) error {
-	files := follow(i.log, fsnotify.NewWatcher)
+	files := follow(i.log, fsnotify.NewWatcher, i.digestOf)
 	defer files.close()
 	i.files = files
 	i.sockets = inheritSockets()
 	systemd := supervise(i.log)
-	if err := i.start(from, p); err != nil {
-		i.close()
-		return err
+	// No signal may wait for the disk, which the start and reloads wait for.
+	begun := make(chan error, 1)
+	applied := make(chan struct{})
+	go func() {
+		defer close(applied)
+		begun <- i.start(from, p)
+	}()
+	select {
+	case err := <-begun:
+		if err != nil {
+			i.closeAfter(applied)
+			return err
+		}
+	case <-stop:
+		systemd.stopping()
+		i.closeAfter(applied)
+		i.log.Info("stopped before a client was served")
+		return nil
 	}
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve() }()
@@ -79,15 +94,14 @@ func (i *instance) serve(from source, p privileges, stop, hangup <-chan os.Signa
 	tick, stopTick := systemd.tick()
 	defer stopTick()
 
-	// A reload waits for the disk, and no signal may wait for that.
 	var reloading chan struct{} // closed when it is over; nil while there is none
-	reload := func() {
+	reload := func(do func()) {
 		done := make(chan struct{})
 		reloading = done
 		systemd.reloading()
 		go func() {
 			defer close(done)
-			i.reload(from)
+			do()
 		}()
 	}
 	defer func() { i.closeAfter(reloading) }()
@@ -103,12 +117,9 @@ func (i *instance) serve(from source, p privileges, stop, hangup <-chan os.Signa
 			systemd.stopping()
 			return i.drain(stop, tick, systemd)
 		case <-hangup:
-			reload()
+			reload(func() { i.reload(from) })
 		case <-changed:
-			if files.differs() { // else a SIGHUP came first
-				i.log.Info("the configuration was changed", "file", from.String())
-				reload()
-			}
+			reload(func() { i.reloadChanged(from) })
 		case <-reloading:
 			reloading = nil
 			systemd.ready(i.statusLine())
@@ -176,19 +187,20 @@ func (i *instance) statusLine() string {
 	return line
 }
 
-// reloadPatience is how long the end waits for a reload: a disk that hangs must
-// not hold it up, and the process ends with all it has open.
-const reloadPatience = time.Second
-
-// closeAfter ends what apply began, unless a reload is still at it.
-func (i *instance) closeAfter(reloading <-chan struct{}) {
-	if reloading != nil {
-		select {
-		case <-reloading:
-		case <-time.After(reloadPatience):
-			_ = i.server.Close()
-			return
+// closeAfter ends what apply began, once the start or reload that may be under
+// way has ended. If the disk hangs, the process ends with all it has open.
+func (i *instance) closeAfter(applying <-chan struct{}) {
+	ended := patiently(func() {
+		if applying != nil {
+			<-applying
 		}
+		i.close()
+	})
+	if ended {
+		return
 	}
-	i.close()
+	i.log.Warn("the disk does not answer, and the end does not wait for it")
+	if i.started.Load() {
+		patiently(func() { _ = i.server.Close() })
+	}
 }
