@@ -33,8 +33,10 @@ const prSetNoNewPrivs = 38
 // addresses are bound and its files are open.
 func (i *instance) confine(from source, to *account) error {
 	cfg := i.config
+	var are credentials
 	if to != nil {
-		if err := to.become(); err != nil {
+		var err error
+		if are, err = to.become(); err != nil {
 			return err
 		}
 	}
@@ -52,7 +54,7 @@ func (i *instance) confine(from source, to *account) error {
 	if to == nil {
 		return nil
 	}
-	i.log.Info("the program is another user now", "user", to.name, "uid", to.uid, "gid", to.gid, "groups", to.groups)
+	i.log.Info("the program has no rights but those of its user now", "user", to.name, "uid", are.uids[1], "gid", are.gids[1], "groups", are.groups)
 	return checkReadable(cfg, to)
 }
 

@@ -82,30 +82,49 @@ func numericAccount(name, uid, gid string) (*account, error) {
 	return a, errors.Join(errs[:]...)
 }
 
-// permitted tells whether the program may become the user.
+// permitted tells whether the program may become the user, or is that already
+// and has nothing to give up.
 func (a *account) permitted() error {
-	if os.Geteuid() == 0 || a.isCurrent() {
+	if os.Geteuid() == 0 {
 		return nil
 	}
-	return fmt.Errorf("only root can become user %s, and the program runs as uid %d: start it as root, or leave process.user out and start it as that user (with systemd: User=)",
-		a.name, os.Geteuid())
-}
-
-func (a *account) isCurrent() bool { return os.Getuid() == a.uid && os.Geteuid() == a.uid }
-
-// become makes all threads the user's, for good.
-func (a *account) become() error {
-	if a.isCurrent() {
-		return nil
+	now, err := currentCredentials()
+	if err != nil {
+		return err
 	}
-	for _, step := range []func() error{
-		func() error { return syscall.Setgroups(a.groups) },
-		func() error { return syscall.Setgid(a.gid) },
-		func() error { return syscall.Setuid(a.uid) },
-	} {
-		if err := step(); err != nil {
-			return fmt.Errorf("becoming user %s: %w: root needs the capabilities CAP_SETUID and CAP_SETGID for it (with systemd: CapabilityBoundingSet=)", a.name, err)
-		}
+	if !now.isUser(a) {
+		return fmt.Errorf("only root can become user %s, and the program runs as uid %d: start it as root, or leave process.user out and start it as that user (with systemd: User=)",
+			a.name, os.Geteuid())
+	}
+	if surplus := now.surplus(a); surplus != "" {
+		return fmt.Errorf("the program runs as user %s already, but with %s, which it can not give up: start it as root, or without that, or leave process.user out", a.name, surplus)
 	}
 	return nil
+}
+
+// become makes all threads the user's, for good. It returns what the kernel
+// says that they are then.
+func (a *account) become() (credentials, error) {
+	if os.Geteuid() == 0 {
+		for _, step := range []func() error{
+			func() error { return syscall.Setgroups(a.groups) },
+			func() error { return syscall.Setgid(a.gid) },
+			func() error { return syscall.Setuid(a.uid) },
+		} {
+			if err := step(); err != nil {
+				return credentials{}, fmt.Errorf("becoming user %s: %w: root needs the capabilities CAP_SETUID and CAP_SETGID for it (with systemd: CapabilityBoundingSet=)", a.name, err)
+			}
+		}
+	}
+	now, err := currentCredentials()
+	if err != nil {
+		return now, err
+	}
+	if !now.isUser(a) {
+		return now, fmt.Errorf("becoming user %s: the kernel still has the uids %v", a.name, now.uids)
+	}
+	if surplus := now.surplus(a); surplus != "" { // as with SECBIT_NO_SETUID_FIXUP
+		return now, fmt.Errorf("becoming user %s: the kernel left the program %s", a.name, surplus)
+	}
+	return now, nil
 }
