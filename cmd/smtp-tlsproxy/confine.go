@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,11 @@ const prSetNoNewPrivs = 38
 // addresses are bound and its files are open.
 func (i *instance) confine(from source, to *account) error {
 	cfg := i.config
+	// The system's authorities are read once in a process, at the first
+	// certificate of a backend or responder. They may lie anywhere
+	// (SSL_CERT_FILE), and links lead to them. Where there are none, who needs
+	// them says so.
+	_, _ = x509.SystemCertPool()
 	var are credentials
 	if to != nil {
 		var err error

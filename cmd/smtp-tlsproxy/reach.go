@@ -10,11 +10,11 @@ import (
 )
 
 // ofTheSystem are what the Go runtime reads at any time: name resolution, time
-// zones, authorities, and the numbers of this process for its metrics. Names
+// zones, and the numbers of this process for its metrics. Names
 // are resolved by /etc/resolv.conf, which programs replace: a rule for the file
 // alone would end with that.
 var ofTheSystem = []string{
-	"/etc", "/usr/share/zoneinfo", "/usr/share/ca-certificates", "/usr/local/share/ca-certificates",
+	"/etc", "/usr/share/zoneinfo",
 	"/proc/self", "/proc/stat", "/proc/sys/net/core", "/dev/null", "/dev/urandom",
 }
 
