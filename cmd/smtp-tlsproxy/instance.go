@@ -133,6 +133,7 @@ func (i *instance) tell(cfg *config.Config) {
 	if text := fewDescriptors(cfg.Limits.Connections, openFiles()); text != "" {
 		i.log.Warn(text)
 	}
+	i.sockets.warnUnused(cfg, i.log)
 	for _, path := range slices.Sorted(maps.Keys(i.secrets.keyLogs)) {
 		i.log.Warn("the secrets of every session go into a file: who can read it can read all mail", "key_log_file", path)
 	}

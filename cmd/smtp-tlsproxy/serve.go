@@ -89,7 +89,6 @@ func (i *instance) serve(from source, p privileges, stop, hangup <-chan os.Signa
 	served := make(chan error, 1)
 	go func() { served <- i.server.Serve() }()
 	i.started.Store(true)
-	i.sockets.warnUnused(i.config, i.log)
 	systemd.ready(i.statusLine())
 	tick, stopTick := systemd.tick()
 	defer stopTick()
