@@ -64,12 +64,10 @@ func (c *check) tickets(l *config.Listener) {
 	if !t.Enabled {
 		return
 	}
-	opened, err := tlsopts.OpenTickets(tlsopts.TicketOptions{SecretFile: t.SecretFile, Rotate: t.Rotate, Lifetime: t.Lifetime, Poll: -1})
-	if err != nil {
+	if err := tryTickets(*t); err != nil {
 		c.fault(&t.SecretFile, err)
 		return
 	}
-	_ = opened.Close()
 	c.secrecy(t.SecretFile)
 }
 

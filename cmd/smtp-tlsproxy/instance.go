@@ -102,6 +102,7 @@ func (i *instance) apply(cfg *config.Config) (err error) {
 	}
 	i.secrets.closeBut(secrets)
 	i.secrets = secrets
+	i.secrets.renew(i.log)
 	i.adopt(cfg, certs, admin)
 	return nil
 }

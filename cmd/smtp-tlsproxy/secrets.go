@@ -42,7 +42,7 @@ func (s *secrets) openTickets(t config.SessionTickets, before *secrets, log *log
 	}
 	if before != nil && before.tickets[k] != nil {
 		s.tickets[k] = before.tickets[k]
-		return s.tickets[k].Reload() // who asks for a reload does not want to wait for the watch
+		return tryTickets(t)
 	}
 	opened, err := tlsopts.OpenTickets(tlsopts.TicketOptions{
 		SecretFile: t.SecretFile, Rotate: t.Rotate, Lifetime: t.Lifetime,
@@ -55,6 +55,26 @@ func (s *secrets) openTickets(t config.SessionTickets, before *secrets, log *log
 		s.tickets[k] = opened
 	}
 	return err
+}
+
+// tryTickets tells whether the secrets can be read, and has nobody use them.
+func tryTickets(t config.SessionTickets) error {
+	tried, err := tlsopts.OpenTickets(tlsopts.TicketOptions{SecretFile: t.SecretFile, Rotate: t.Rotate, Lifetime: t.Lifetime, Poll: -1})
+	if err != nil {
+		return err
+	}
+	return tried.Close()
+}
+
+// renew reads the files of ticket secrets anew: who asks for a reload does not
+// want to wait for the watch. It is called once nothing can fail any more, as a
+// reload that is refused leaves the keys as they were.
+func (s *secrets) renew(log *logging) {
+	for t, tickets := range s.tickets {
+		if err := tickets.Reload(); err != nil {
+			log.Error("session ticket secrets can not be read; those read last stay in use", "file", t.SecretFile, "error", err)
+		}
+	}
 }
 
 func (s *secrets) openKeyLog(path string, before *secrets) error {

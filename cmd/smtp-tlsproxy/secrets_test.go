@@ -1,9 +1,11 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
@@ -49,5 +51,41 @@ func TestKeyLogFailsNoHandshake(t *testing.T) {
 	}
 	if data, err := os.ReadFile(path); string(data) != "line\n" {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestTicketKeysChangeLast: what can still be refused has changed no keys yet.
+func TestTicketKeysChangeLast(t *testing.T) {
+	t.Parallel()
+	settings := config.SessionTickets{
+		Enabled: true, SecretFile: filepath.Join(t.TempDir(), "secret"), Rotate: time.Hour, Lifetime: 24 * time.Hour,
+	}
+	cfg := &config.Config{Listeners: []config.Listener{{TLS: config.TLS{SessionTickets: settings}}}}
+	one, two := "MTZ8aXQ0b3N3cWp5ZGZ2bmNneHVlbGJhcGtocm0yNTM3ODkw\n", "a9Xk2LmQ7rTz4WvB8nCy1HsD6gJf3PeUoIiRqAtZxSwEcVbN\n"
+	store(t, settings.SecretFile, one)
+	changes := 0
+	tickets, err := tlsopts.OpenTickets(tlsopts.TicketOptions{
+		SecretFile: settings.SecretFile, Rotate: settings.Rotate, Lifetime: settings.Lifetime, Poll: -1, Changed: func(int) { changes++ },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := &secrets{tickets: map[config.SessionTickets]*tlsopts.Tickets{key(settings): tickets}}
+	defer before.closeBut(nil)
+
+	store(t, settings.SecretFile, two+one)
+	next, err := openSecrets(cfg, before, newLogging(io.Discard))
+	if err != nil || changes != 0 {
+		t.Fatalf("opening the secrets: %d changes, %v", changes, err)
+	}
+	if next.ticketsOf(settings) != tickets {
+		t.Error("the tickets were not taken over")
+	}
+	if next.renew(newLogging(io.Discard)); changes != 1 {
+		t.Errorf("the keys changed %d times once the configuration was in force", changes)
+	}
+	store(t, settings.SecretFile, "too short\n")
+	if _, err := openSecrets(cfg, before, newLogging(io.Discard)); err == nil {
+		t.Error("a file without a secret is not refused")
 	}
 }
