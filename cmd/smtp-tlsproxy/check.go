@@ -83,7 +83,7 @@ func runCheck(ctx context.Context, from source, o checkOptions, out io.Writer) e
 	c.listeners()
 	c.files()
 	if text := fewDescriptors(cfg.Limits.Connections, openFiles()); text != "" {
-		c.notes = append(c.notes, cfg.FaultAt(&cfg.Limits.Connections, text).String())
+		c.notes = append(c.notes, c.placed(&cfg.Limits.Connections, &cfg.Limits, text))
 	}
 	if user := &cfg.Process.User; *user != "" {
 		if _, err := findAccount(*user); err != nil {
@@ -107,6 +107,16 @@ func runCheck(ctx context.Context, from source, o checkOptions, out io.Writer) e
 		return err
 	}
 	return c.describe(out)
+}
+
+// placed is a text with the place of a field, and without one where that has
+// its default: such a field stands where its group does.
+func (c *check) placed(field, group any, text string) string {
+	at := c.config.FaultAt(field, text)
+	if at == c.config.FaultAt(group, text) {
+		return text
+	}
+	return at.String()
 }
 
 // fault adds what was found wrong with a field of the configuration.

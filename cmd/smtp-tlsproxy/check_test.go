@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/freeport"
 )
@@ -148,5 +149,29 @@ func copyFile(t *testing.T, from, to string) {
 	}
 	if err := os.WriteFile(to, data, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDefaultHasNoPlace: a warning names the line that it comes from, and none
+// where the file says nothing.
+func TestDefaultHasNoPlace(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ limits, want string }{
+		{"", "text"},
+		{"limits: {}\n", "text"},
+		{"limits: {pretls_commands: 50}\n", "text"},
+		{"limits: {connections: 20000}\n", "config.yaml:19:23: text"},
+		{"limits:\n  connections: 20000\n", "config.yaml:20:16: text"},
+	} {
+		s := newSite(t)
+		s.write(t, s.yaml()+test.limits)
+		cfg, err := config.Load(s.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &check{config: cfg}
+		if got := c.placed(&cfg.Limits.Connections, &cfg.Limits, "text"); filepath.Base(got) != test.want {
+			t.Errorf("%q: got %q, want %q", test.limits, got, test.want)
+		}
 	}
 }
