@@ -71,6 +71,50 @@ func TestR89_FileThatAnyoneCanWriteIsRefused(t *testing.T) {
 	}
 }
 
+// TestR89_EveryFolderOnTheWayCounts: it is enough to write one of them to put
+// another file where the program looks.
+func TestR89_EveryFolderOnTheWayCounts(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ open, name string }{
+		{"above", "above/below/config.yaml"},
+		{"above", "link"},
+		{"of-links", "link"},               // link → of-links/link → above/below/config.yaml
+		{"of-links", "folder/config.yaml"}, // folder → of-links/folder → above/below
+		{"above", "folder/../below/config.yaml"},
+		{"beside", "link"},
+		{"beside", "folder/config.yaml"},
+		{"beside", "above/below/config.yaml"},
+	} {
+		t.Run(test.open+" for "+test.name, func(t *testing.T) {
+			t.Parallel()
+			top, err := filepath.EvalSymlinks(t.TempDir())
+			must(t, err)
+			in := func(name string) string { return top + "/" + name }
+			must(t, os.MkdirAll(in("above/below"), 0o700))
+			must(t, os.WriteFile(in("above/below/config.yaml"), read(t, "testdata/good/minimal.yaml"), 0o600))
+			must(t, os.Mkdir(in("of-links"), 0o700))
+			must(t, os.Mkdir(in("beside"), 0o700))
+			must(t, os.Symlink("of-links/link", in("link")))
+			must(t, os.Symlink("../above/below/config.yaml", in("of-links/link")))
+			must(t, os.Symlink(in("of-links/folder"), in("folder")))
+			must(t, os.Symlink("../above/below", in("of-links/folder")))
+			if _, err := config.Load(in(test.name)); err != nil {
+				t.Fatalf("before a folder is open: %v", err)
+			}
+			must(t, os.Chmod(in(test.open), 0o777))
+			_, err = config.Load(in(test.name))
+			if test.open == "beside" {
+				must(t, err)
+			} else if err == nil || !strings.HasSuffix(err.Error(), "can replace it: chmod o-w "+in(test.open)) {
+				t.Errorf("got %v", err)
+			}
+			must(t, os.Chmod(in(test.open), 0o777|fs.ModeSticky))
+			_, err = config.Load(in(test.name))
+			must(t, err)
+		})
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
