@@ -59,7 +59,7 @@ var forTests = []string{"internal/freeport", "internal/need"}
 // other module stays behind one package, so that replacing it changes one.
 var shared = map[string]string{
 	"golang.org/x/sync":                   "sni has one load for all who wait, bench makes folders side by side",
-	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating, cmd tells systemd the time",
+	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating, cmd asks the kernel for times, sockets and rights",
 	"github.com/fsnotify/fsnotify":        "sni follows certificates, cmd the configuration file",
 	"github.com/prometheus/client_golang": "metrics makes the collectors, admin serves them, proxy and cmd hand the registry over",
 	"github.com/pires/go-proxyproto":      "proxyheader writes headers and reads a load balancer's, demo reads ours as a backend does",
