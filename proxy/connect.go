@@ -68,12 +68,16 @@ func (s *session) dial() (stream net.Conn, greeting starttls.Greeting, err error
 	if err != nil {
 		return nil, greeting, &phaseError{metrics.BackendHeader, fmt.Errorf("PROXY header: %w", err)}
 	}
+	var client proxyheader.Client
+	if s.to.ClientInfo == XCLIENT { // once for all addresses, and before one is kept waiting
+		client = s.xclientFacts()
+	}
 	began := time.Now()
 	_, err = s.to.pool.Dial(s.srv.draining, s.client.Addr(), func(conn net.Conn) error {
 		s.to.metrics.Dialed(time.Since(began))
 		spared := context.AfterFunc(s.srv.draining, func() { conn.Close() })
 		var err error
-		stream, greeting, err = s.greet(conn, header)
+		stream, greeting, err = s.greet(conn, header, client)
 		if !spared() {
 			return errDraining
 		}
@@ -94,13 +98,13 @@ func hungUp(err error) bool {
 // greet begins the connection, up to the backend's greeting for the client. A
 // client in plain text said EHLO to us; then the backend's reply to that comes
 // in place of the greeting.
-func (s *session) greet(conn net.Conn, header []byte) (net.Conn, starttls.Greeting, error) {
+func (s *session) greet(conn net.Conn, header []byte, client proxyheader.Client) (net.Conn, starttls.Greeting, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.Timeouts.Greeting)); err != nil {
 		return nil, starttls.Greeting{}, err
 	}
 	stream, greeting, err := s.to.opening.greet(conn, header)
 	if err == nil && greeting.Ready() && s.to.ClientInfo == XCLIENT {
-		greeting, err = s.to.opening.xclient(stream, s.xclientFacts())
+		greeting, err = s.to.opening.xclient(stream, client)
 	}
 	if err == nil && greeting.Ready() && s.plaintext != nil {
 		if greeting, err = s.plaintext.Replay(stream); err != nil {

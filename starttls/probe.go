@@ -98,14 +98,13 @@ func XCLIENT(backend io.ReadWriter, name string, commands func(attributes []stri
 	}
 	for _, command := range said {
 		reply, err = exchange(backend, command, maxGreeting, errReply)
-		if err == nil && slices.Contains(notServed, reply.Code) {
+		switch {
+		case err != nil:
+			return Greeting{}, &StepError{Step: "XCLIENT", Err: err}
+		case slices.Contains(notServed, reply.Code):
 			return reply, nil
-		}
-		if err == nil && reply.Code != ready { // taken as a word, but no new session
+		case reply.Code != ready: // 250 takes it for a word, and begins no new session
 			return Greeting{}, refused("XCLIENT", reply)
-		}
-		if err := stepped("XCLIENT", reply, err); err != nil {
-			return Greeting{}, err
 		}
 	}
 	return reply, nil

@@ -1,12 +1,9 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"net"
 	"slices"
-
-	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/nearest"
 )
 
 // Preset is a mail server by name, and stands for how it wants to be told of
@@ -39,19 +36,7 @@ var presets = map[Preset]told{
 
 // UnmarshalText reads the name of a preset.
 func (p *Preset) UnmarshalText(text []byte) error {
-	known := slices.Sorted(maps.Keys(presets))
-	err := oneOf(p, text, "a preset", known...)
-	if err == nil {
-		return nil
-	}
-	names := make([]string, len(known))
-	for i, k := range known {
-		names[i] = string(k)
-	}
-	if near := nearest.Name(string(text), names); near != "" {
-		return fmt.Errorf("%q is not a preset: did you mean %q?", text, near)
-	}
-	return err
+	return oneOf(p, text, "a preset", slices.Sorted(maps.Keys(presets))...)
 }
 
 var defaultProxyTLVs = []string{"ssl", "authority", "unique_id", "crc32c"}
