@@ -49,5 +49,5 @@ func (d disk) check(folder string, o Options) Report {
 	if id == nil {
 		return Report{Folder: folder, Err: err}
 	}
-	return Report{Folder: folder, Certificates: id.Certificates, Options: id.Options, ClientCA: id.ClientCA, Warnings: id.warnings, Err: err}
+	return Report{Folder: folder, Certificates: full(id.Certificates), Options: id.Options, ClientCA: id.ClientCA, Warnings: id.warnings, Err: err}
 }

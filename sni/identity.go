@@ -23,8 +23,10 @@ type Identity struct {
 	Folder string // name of the folder, from the directory and never from a client
 
 	// Certificates has one or more pairs, at most one for each key type and
-	// curve, most preferred first (tlsopts.SortPairs). Leaf is set, and
-	// OCSPStaple where there is one.
+	// curve, most preferred first (tlsopts.SortPairs). OCSPStaple is set where
+	// there is one, and so is Leaf, but to save memory only with Raw, RawIssuer,
+	// RawSubject, serial number, dates, key, names and OCSP responders.
+	// x509.ParseCertificate of Certificate[0] gives the rest.
 	Certificates []*tls.Certificate
 
 	ClientCA *tlsopts.Authorities // of ca.pem, for client certificates; nil without that file
@@ -151,12 +153,12 @@ func (r *reading) finish(id *Identity) {
 		for _, cert := range g.pairs {
 			kind := keyTypeAndCurve(cert)
 			if other, ok := served[kind]; ok {
-				r.warnAt(g.path, "there is a pair of the same key type, %s, in %s, and that is served: remove one", kind, other)
+				r.warn(g.file, "there is a pair of the same key type, %s, in %s, and that is served: remove one", kind, other)
 				continue
 			}
-			served[kind] = g.path
+			served[kind] = r.pathOf(g.file)
 			id.add(cert)
-			r.inspect(g.path, cert)
+			r.inspect(g.file, cert)
 		}
 	}
 	tlsopts.SortPairs(id.Certificates)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -144,16 +145,17 @@ func issuerOf(cert *tls.Certificate) *x509.Certificate {
 // mustStaple reports the TLS feature status_request (RFC 7633): a client may
 // refuse the certificate without a staple.
 func mustStaple(leaf *x509.Certificate) bool {
-	oid := asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
-	for _, extension := range leaf.Extensions {
-		var features []int
-		if !extension.Id.Equal(oid) {
-			continue
-		}
-		_, err := asn1.Unmarshal(extension.Value, &features)
-		return err == nil && slices.Contains(features, 5)
+	i := slices.IndexFunc(leaf.Extensions, isTLSFeature)
+	if i < 0 {
+		return false
 	}
-	return false
+	var features []int
+	_, err := asn1.Unmarshal(leaf.Extensions[i].Value, &features)
+	return err == nil && slices.Contains(features, 5)
+}
+
+func isTLSFeature(e pkix.Extension) bool {
+	return e.Id.Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24})
 }
 
 // responder returns the address to ask of a certificate, or "".

@@ -30,7 +30,7 @@ type reading struct {
 	path  string   // of the folder, as the operator knows it
 	dir   string   // resolved; all files are read through it
 	names []string // of its files, sorted
-	look  look
+	look  *look    // apart, as it is kept
 
 	groups     []readGroup
 	passphrase []byte
@@ -43,7 +43,7 @@ type reading struct {
 // readGroup is a pair as it was read, or several of one bundle.
 type readGroup struct {
 	name  string
-	path  string            // of the file with the chain
+	file  string            // with the chain
 	sum   [sha256.Size]byte // of its files and the passphrase
 	pairs []*tls.Certificate
 }
@@ -65,17 +65,16 @@ func (d disk) read(folder string, o Options, old *Identity, follow func(places))
 }
 
 func (d disk) readOnce(folder string, o Options, old *Identity, follow func(places)) (*Identity, *look, error) {
-	r := &reading{disk: d, folder: folder, options: o, old: old, path: filepath.Join(d.dir, folder)}
-	r.look.at = time.Now()
+	r := &reading{disk: d, folder: folder, options: o, old: old, path: filepath.Join(d.dir, folder), look: &look{at: time.Now()}}
 	id, err := r.all(follow)
 	if err != nil {
 		if f, ok := errors.AsType[*FolderError](err); ok {
 			f.alone = r.mayRefuse(err)
 		}
-		return nil, &r.look, err
+		return nil, r.look, err
 	}
 	r.finish(id)
-	return id, &r.look, errors.Join(r.errs...)
+	return id, r.look, errors.Join(r.errs...)
 }
 
 func (r *reading) all(follow func(places)) (*Identity, error) {
@@ -266,7 +265,7 @@ func (r *reading) pair(g group) (*readGroup, error) {
 	}
 	r.checkMode(g.files[len(g.files)-1])
 	sum.Write(r.passphrase)
-	read := &readGroup{name: g.String(), path: filepath.Join(r.path, g.files[0])}
+	read := &readGroup{name: g.String(), file: g.files[0]}
 	sum.Sum(read.sum[:0])
 	// Only content tells a renewal from a rewrite, as a Kubernetes swap gives
 	// every file a new inode and time.
@@ -276,6 +275,9 @@ func (r *reading) pair(g group) (*readGroup, error) {
 	var err error
 	if read.pairs, err = parse(r.passphrase, files); err != nil {
 		return nil, r.fault("", fmt.Errorf("%s: %w", read.name, err))
+	}
+	for _, pair := range read.pairs {
+		lean(pair)
 	}
 	return read, nil
 }

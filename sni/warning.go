@@ -11,17 +11,13 @@ import (
 )
 
 func (r *reading) warn(name, format string, args ...any) {
-	r.warnAt(r.pathOf(name), format, args...)
-}
-
-func (r *reading) warnAt(path, format string, args ...any) {
-	r.warnings = append(r.warnings, path+": "+fmt.Sprintf(format, args...))
+	r.warnings = append(r.warnings, r.pathOf(name)+": "+fmt.Sprintf(format, args...))
 }
 
 // inspect tells what is wrong with a pair that is served nevertheless: clients
 // that match the key alone (DANE-EE, RFC 7672 section 3.1.1) or do not verify
 // at all, as most on port 25, still get their TLS.
-func (r *reading) inspect(path string, cert *tls.Certificate) {
+func (r *reading) inspect(file string, cert *tls.Certificate) {
 	leaf, now := cert.Leaf, time.Now()
 	name := r.folder
 	if parent, ok := wildcardParent(r.folder); ok {
@@ -29,16 +25,16 @@ func (r *reading) inspect(path string, cert *tls.Certificate) {
 	}
 	// A folder without a dot, such as "default", is there to fall back on.
 	if err := leaf.VerifyHostname(name); err != nil && strings.Contains(name, ".") {
-		r.warnAt(path, "the certificate does not cover the folder's name %s: its names are %s", name, names(leaf.DNSNames))
+		r.warn(file, "the certificate does not cover the folder's name %s: its names are %s", name, names(leaf.DNSNames))
 	}
 	if now.After(leaf.NotAfter) {
-		r.warnAt(path, "the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
+		r.warn(file, "the certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if now.Before(leaf.NotBefore) {
-		r.warnAt(path, "the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
+		r.warn(file, "the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339))
 	}
 	for _, note := range tlsopts.ChainNotes(cert) {
-		r.warnAt(path, "%s", note)
+		r.warn(file, "%s", note)
 	}
 }
 

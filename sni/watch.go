@@ -3,7 +3,6 @@ package sni
 import (
 	"errors"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,11 +17,11 @@ import (
 // and tells its changes under one of several names.
 type watch struct {
 	mu       sync.Mutex
-	notifier *fsnotify.Watcher          // nil if there are no notifications
-	closed   bool                       // nothing is followed any more
-	root     string                     // the certificate directory, resolved
-	folders  map[string]map[string]bool // by watched directory
-	dirs     map[string][]string        // by folder
+	notifier *fsnotify.Watcher   // nil if there are no notifications
+	closed   bool                // nothing is followed any more
+	root     string              // the certificate directory, resolved
+	folders  map[string][]string // by watched directory
+	dirs     map[string][]string // by folder
 }
 
 // maxWatched is how many folders are watched.
@@ -37,7 +36,7 @@ type marks struct {
 
 func newWatch() *watch {
 	return &watch{
-		folders: make(map[string]map[string]bool),
+		folders: make(map[string][]string),
 		dirs:    make(map[string][]string),
 	}
 }
@@ -69,6 +68,9 @@ func (w *watch) follow(l *live, root string, dirs []string) (watched bool, err e
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, dir := range dirs {
+		if root == w.root {
+			break // none differs
+		}
 		if name, ok := strings.CutPrefix(dir, root+string(filepath.Separator)); ok {
 			dirs[i] = filepath.Join(w.root, name)
 		}
@@ -81,10 +83,9 @@ func (w *watch) follow(l *live, root string, dirs []string) (watched bool, err e
 	w.dirs[folder] = dirs
 	var errs []error
 	for _, dir := range dirs {
-		if w.folders[dir] == nil {
-			w.folders[dir] = make(map[string]bool)
+		if !slices.Contains(w.folders[dir], folder) {
+			w.folders[dir] = append(w.folders[dir], folder)
 		}
-		w.folders[dir][folder] = true
 		errs = append(errs, w.add(dir))
 	}
 	for _, dir := range old {
@@ -107,7 +108,7 @@ func (w *watch) drop(folder string) {
 }
 
 func (w *watch) unfollow(folder, dir string) {
-	delete(w.folders[dir], folder)
+	w.folders[dir] = slices.DeleteFunc(w.folders[dir], func(other string) bool { return other == folder })
 	w.release(dir)
 }
 
@@ -148,8 +149,9 @@ func (w *watch) concerned(paths map[string]bool) marks {
 			m.index = true
 			m.folders[name] = true // it may be another directory or link target now
 		}
-		maps.Copy(m.folders, w.folders[dir])
-		maps.Copy(m.folders, w.folders[path])
+		for _, folder := range slices.Concat(w.folders[dir], w.folders[path]) {
+			m.folders[folder] = true
+		}
 	}
 	return m
 }
