@@ -31,8 +31,9 @@ var mayImport = []struct{ pkg, imports string }{
 	{"cmd/smtp-tlsproxy", anyOfOurs + " github.com/spf13/cobra github.com/prometheus/client_golang github.com/coreos/go-systemd/v22 github.com/landlock-lsm/go-landlock github.com/fsnotify/fsnotify golang.org/x/sys"},
 	{"proxy", "starttls sni tlsopts internal/backend internal/clientname internal/escape internal/limit internal/proxyheader internal/metrics" +
 		" github.com/prometheus/client_golang golang.org/x/sys"},
-	{"bench/domains", "sni internal/devcert internal/heapfloor golang.org/x/sync"},
-	{"bench/floods", "internal/devcert"},
+	{"bench/domains", "bench/measure sni internal/devcert internal/heapfloor golang.org/x/sync"},
+	{"bench/floods", "bench/measure internal/devcert"},
+	{"bench/measure", ""},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
 	{"internal/admin", "github.com/prometheus/client_golang"},
 	{"sni", "tlsopts github.com/fsnotify/fsnotify golang.org/x/sync golang.org/x/crypto golang.org/x/net golang.org/x/sys"},

@@ -10,7 +10,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,8 +17,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/measure"
 )
 
 // The limits that a release must keep.
@@ -43,7 +43,7 @@ var (
 
 func main() {
 	flag.Parse()
-	run := measure
+	run := bench
 	if *serving != "" {
 		run = serve
 	}
@@ -53,12 +53,12 @@ func main() {
 	}
 }
 
-func measure() error {
+func bench() error {
 	many, one := filepath.Join(*dir, fmt.Sprint(*folders)), filepath.Join(*dir, "1")
 	if err := errors.Join(makeFolders(many, *folders), makeFolders(one, 1)); err != nil {
 		return err
 	}
-	fmt.Printf("load before: %s", loadAverage())
+	fmt.Printf("load before: %s\n", measure.Load())
 	// The first run reads the files from the disk as far as the system does not
 	// have them in memory, which is not ours to measure; the others never do.
 	disk, err := measureOnce(many, one, 0)
@@ -75,11 +75,11 @@ func measure() error {
 		}
 		all = all.with(f)
 	}
-	warm, more := median(all.warm), median(all.ratios)-1
-	coldMore := median(all.cold) - warm
+	warm, more := measure.Median(all.warm), measure.Median(all.ratios)-1
+	coldMore := measure.Median(all.cold) - warm
 	fmt.Printf("server CPU per handshake: %v with a single folder; among %d names %v warm (%+.1f %%), %v cold (%v above warm), %v with the disk cold too\n",
-		micro(median(all.single)), min(*served, *folders), micro(warm), 100*more, micro(median(all.cold)), micro(coldMore), micro(disk.cold[0]))
-	fmt.Printf("load after: %s", loadAverage())
+		micro(measure.Median(all.single)), min(*served, *folders), micro(warm), 100*more, micro(measure.Median(all.cold)), micro(coldMore), micro(disk.cold[0]))
+	fmt.Printf("load after: %s\n", measure.Load())
 
 	var passed []error
 	limit := func(ok bool, format string, args ...any) {
@@ -88,7 +88,7 @@ func measure() error {
 		}
 	}
 	limit(all.ready <= maxReady, "ready in %v: the limit is %v", all.ready, maxReady)
-	limit(all.pss <= maxPSS, "%.1f MB of memory: the limit is %.0f", mb(all.pss), mb(maxPSS))
+	limit(all.pss <= maxPSS, "%.1f MB of memory: the limit is %.0f", measure.MB(all.pss), measure.MB(maxPSS))
 	limit(more <= maxWarmMore, "a warm handshake costs %.1f %% more than with a single folder: the limit is %.0f %%", 100*more, 100*maxWarmMore)
 	limit(coldMore <= float64(maxColdMore), "a cold name costs %v more than a warm one: the limit is %v", micro(coldMore), maxColdMore)
 	return errors.Join(passed...)
@@ -135,7 +135,7 @@ func measureOnce(many, one string, rounds int) (f figures, err error) {
 	}
 	f.ready, f.pss, f.cold = big.ready.Ready, after.PSS, []float64{float64(cold)}
 	fmt.Printf("%d folders: ready in %v, %v of CPU, %.1f MB PSS; after %d random names %.1f MB, %d loaded\n",
-		*folders, big.ready.Ready.Round(time.Millisecond), big.ready.CPU.Round(time.Millisecond), mb(big.ready.PSS), len(names), mb(after.PSS), after.Loaded)
+		*folders, big.ready.Ready.Round(time.Millisecond), big.ready.CPU.Round(time.Millisecond), measure.MB(big.ready.PSS), len(names), measure.MB(after.PSS), after.Loaded)
 
 	small, err := start(one)
 	if err != nil {
@@ -157,26 +157,11 @@ func measureOnce(many, one string, rounds int) (f figures, err error) {
 		f.warm, f.single, f.ratios = append(f.warm, float64(w)), append(f.single, float64(s)), append(f.ratios, float64(w)/float64(s))
 	}
 	if rounds > 0 {
-		fmt.Printf("warm %v, with a single folder %v: %+.1f %%\n", micro(median(f.warm)), micro(median(f.single)), 100*(median(f.ratios)-1))
+		fmt.Printf("warm %v, with a single folder %v: %+.1f %%\n", micro(measure.Median(f.warm)), micro(measure.Median(f.single)), 100*(measure.Median(f.ratios)-1))
 	}
 	return f, nil
 }
 
-func mb(bytes int64) float64 { return float64(bytes) / (1 << 20) }
-
 func micro(ns float64) time.Duration { return time.Duration(ns).Round(time.Microsecond) }
 
-func median[T cmp.Ordered](all []T) T {
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
-}
-
 func folderName(i int) string { return fmt.Sprintf("mail%06d.customer.example", i) }
-
-func loadAverage() string {
-	data, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown\n"
-	}
-	return strings.Join(strings.Fields(string(data))[:3], " ") + "\n"
-}

@@ -8,12 +8,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/measure"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/heapfloor"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 )
@@ -65,28 +64,13 @@ func serve() error {
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 			return err
 		}
-		now := stat{Address: listener.Addr().String(), Ready: ready, Loaded: loaded, PSS: pss(),
+		now := stat{Address: listener.Addr().String(), Ready: ready, Loaded: loaded, PSS: measure.PSS(os.Getpid()),
 			CPU: time.Duration(usage.Utime.Nano() + usage.Stime.Nano())}
 		if err := output.Encode(now); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// pss is the proportional set size of the process in bytes.
-func pss() int64 {
-	data, err := os.ReadFile("/proc/self/smaps_rollup")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); fields[0] == "Pss:" {
-			kb, _ := strconv.ParseInt(fields[1], 10, 64)
-			return kb << 10
-		}
-	}
-	return 0
 }
 
 // process is a server in a process of its own.

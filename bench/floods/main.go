@@ -15,9 +15,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/measure"
 )
 
 // The limits that a release must keep.
@@ -39,7 +39,7 @@ var (
 
 func main() {
 	flag.Parse()
-	run := measure
+	run := bench
 	if *flooding != "" {
 		run = makeFlood
 	}
@@ -49,8 +49,8 @@ func main() {
 	}
 }
 
-func measure() error {
-	fmt.Printf("load before: %s\n", loadAverage())
+func bench() error {
+	fmt.Printf("load before: %s\n", measure.Load())
 	fmt.Printf("%-12s %8s %9s %9s %9s  %9s %6s  %9s %9s\n", "flood", "clients", "p50", "p99", "max", "unloaded", "ratio", "PSS", "unloaded")
 	var passed []error
 	for _, f := range floods {
@@ -62,7 +62,7 @@ func measure() error {
 			return fmt.Errorf("%s: %w", f.name, err)
 		}
 		fmt.Printf("%-12s %8d %9v %9v %9v  %9v %6.1f  %6.1f MB %6.1f MB\n", f.name, r.clients, micro(r.loaded.at(50)), micro(r.loaded.at(99)), micro(r.loaded.at(100)),
-			micro(r.unloaded.at(99)), float64(r.loaded.at(99))/float64(r.unloaded.at(99)), mb(r.pssLoaded), mb(r.pssUnloaded))
+			micro(r.unloaded.at(99)), float64(r.loaded.at(99))/float64(r.unloaded.at(99)), measure.MB(r.pssLoaded), measure.MB(r.pssUnloaded))
 		if each := (r.pssLoaded - r.pssUnloaded) / int64(f.clients); f.idle {
 			fmt.Printf("%-12s %8.1f kB of memory each\n", f.name, float64(each)/1024)
 			if each > maxIdle {
@@ -73,7 +73,7 @@ func measure() error {
 			passed = append(passed, fmt.Errorf("%s: 99 of 100 good clients wait up to %v: the limit is %v", f.name, micro(p99), maxP99))
 		}
 	}
-	fmt.Printf("load after: %s\n", loadAverage())
+	fmt.Printf("load after: %s\n", measure.Load())
 	return errors.Join(passed...)
 }
 
@@ -97,7 +97,7 @@ func (f flood) measure() (r result, err error) {
 	if r.unloaded, err = p.goodClients(*lasts / 2); err != nil {
 		return r, fmt.Errorf("without a flood: %w", err)
 	}
-	r.pssUnloaded = pss(p.pid())
+	r.pssUnloaded = measure.PSS(p.pid())
 	making, err := f.start(p)
 	if err != nil {
 		return r, err
@@ -106,7 +106,7 @@ func (f flood) measure() (r result, err error) {
 	if r.loaded, err = p.goodClients(*lasts); err != nil {
 		return r, err
 	}
-	r.pssLoaded = pss(p.pid())
+	r.pssLoaded = measure.PSS(p.pid())
 	r.clients, err = making.stop()
 	return r, err
 }
@@ -116,18 +116,7 @@ type times []time.Duration
 
 // at is the time that so many of a hundred did not pass.
 func (t times) at(percent int) time.Duration {
-	sorted := slices.Sorted(slices.Values(t))
-	return sorted[(len(sorted)*percent+99)/100-1]
+	return measure.Percentile(t, percent)
 }
 
 func micro(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
-
-func mb(bytes int64) float64 { return float64(bytes) / (1 << 20) }
-
-func loadAverage() string {
-	data, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Join(strings.Fields(string(data))[:3], " ")
-}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -137,21 +136,6 @@ func (p *proxy) stop() error {
 		return fmt.Errorf("the proxy: %w; its log ends with:\n%s", err, log[max(0, len(log)-2000):])
 	}
 	return nil
-}
-
-// pss is the proportional set size of a process in bytes.
-func pss(pid int) int64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(data)) {
-		if fields := strings.Fields(line); fields[0] == "Pss:" {
-			kb, _ := strconv.ParseInt(fields[1], 10, 64)
-			return kb << 10
-		}
-	}
-	return 0
 }
 
 // serveBackend is a mail server that takes no mail.
