@@ -15,11 +15,11 @@ VERSION ?=
 tool = $(GO) tool -modfile=tools/go.mod
 # The race detector needs a C compiler. Asked when used: test/install brings one.
 race = $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo -race)
-scripts = .ci/run test/install
+scripts = .ci/run test/install bench/install
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-domains bench-floods verify lint vuln clean
+.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -66,7 +66,11 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s)
 		$(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
 	done
 
-bench: ## Run the benchmarks
+bench: build ## Measure CPU and memory beside nginx, HAProxy, Hitch and stunnel
+	@bench/install
+	$(GO) run ./bench/peers -binary ./smtp-tlsproxy -json bench.json
+
+bench-micro: ## Run the benchmarks of the hot parts
 	$(GO) test -run='^$$' -bench=. -benchmem ./...
 
 bench-domains: ## Measure directories of 1,000, 10,000 and 100,000 certificate folders
@@ -91,4 +95,4 @@ vuln: ## Look for known vulnerabilities in what the program calls, where their d
 	else cat "$$log"; exit 1; fi
 
 clean: ## Remove what was built and unpacked here
-	rm -rf smtp-tlsproxy .cache
+	rm -rf smtp-tlsproxy bench.json .cache

@@ -32,6 +32,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"proxy", "starttls sni tlsopts internal/backend internal/clientname internal/escape internal/limit internal/proxyheader internal/metrics" +
 		" github.com/prometheus/client_golang golang.org/x/sys"},
 	{"bench/domains", "bench/measure sni internal/devcert internal/heapfloor golang.org/x/sync"},
+	{"bench/peers", "bench/measure internal/devcert"},
 	{"bench/floods", "bench/measure internal/devcert"},
 	{"bench/measure", ""},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
