@@ -19,7 +19,7 @@ scripts = .ci/run test/install bench/install
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean
+.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean schemas
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -79,12 +79,15 @@ bench-domains: ## Measure directories of 1,000, 10,000 and 100,000 certificate f
 bench-floods: build ## Measure how long a good client waits while others flood the proxy
 	$(GO) run ./bench/floods -binary ./smtp-tlsproxy
 
-verify: lint vuln ## Check everything that is not a test: the linters, the vulnerabilities, what is deployed
+verify: lint schemas vuln ## Check everything that is not a test: the linters, the schemas, the vulnerabilities, what is deployed
 
 lint: format vet ## Check format, vet, staticcheck, go.mod and the scripts
 	$(tool) staticcheck ./...
 	$(GO) mod tidy -diff
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(scripts); else echo "no shellcheck: the scripts are not checked"; fi
+
+schemas: ## Hold docs/*.schema.json against configuration files, with a validator
+	cd tools && $(GO) vet ./schema && $(GO) test -count=1 -timeout=2m ./schema
 
 # Its database is not in reach of every machine. Nothing else may pass for that.
 vuln: ## Look for known vulnerabilities in what the program calls, where their database is in reach

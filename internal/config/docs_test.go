@@ -2,14 +2,18 @@ package config_test
 
 import (
 	"encoding"
-	"maps"
+	"encoding/json"
+	"fmt"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 const (
@@ -50,15 +54,88 @@ func isGroup(t reflect.Type) bool {
 
 func allKeys() []string { return keysOf(reflect.TypeFor[config.Config](), "") }
 
+// documentedRow is what a table of the documentation says of a key.
+type documentedRow struct{ path, standard, meaning string }
+
+var tableRow = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.+?) \\| (.+) \\|$")
+
+func documentedRows(t testing.TB) map[string]documentedRow {
+	t.Helper()
+	rows := make(map[string]documentedRow)
+	for _, match := range tableRow.FindAllStringSubmatch(string(read(t, docsFile)), -1) {
+		rows[match[1]] = documentedRow{match[1], match[2], match[3]}
+	}
+	return rows
+}
+
 func TestDocumentationHasExactlyTheKeysThatAreRead(t *testing.T) {
 	t.Parallel()
-	row := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| .+ \\| .+ \\|$")
 	var documented []string
-	for _, match := range row.FindAllStringSubmatch(string(read(t, docsFile)), -1) {
+	for _, match := range tableRow.FindAllStringSubmatch(string(read(t, docsFile)), -1) {
 		documented = append(documented, match[1])
 	}
 	if want := allKeys(); !slices.Equal(documented, want) {
 		t.Errorf("the tables have, in order:\n%s\nwant:\n%s", strings.Join(documented, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// fieldAt is the value that a file has for a key.
+func fieldAt(cfg *config.Config, path string) reflect.Value {
+	value := reflect.ValueOf(cfg).Elem()
+	for step := range strings.SplitSeq(path, ".") {
+		if step == "NAME" {
+			value = value.MapIndex(reflect.ValueOf("mta")).Elem()
+			continue
+		}
+		key, isList := strings.CutSuffix(step, "[]")
+		value = value.FieldByName(fieldOf(value.Type(), key))
+		if isList {
+			value = value.Index(0)
+		}
+	}
+	return value
+}
+
+func fieldOf(group reflect.Type, key string) string {
+	for i := range group.NumField() {
+		if group.Field(i).Tag.Get("yaml") == key {
+			return group.Field(i).Name
+		}
+	}
+	return ""
+}
+
+// A type is told in the same words for every key of it.
+func TestDocumentationTellsTypeAndValues(t *testing.T) {
+	t.Parallel()
+	d := describer{t: t}
+	cfg := newDocument().parse(t)
+	for path, row := range documentedRows(t) {
+		kind := fieldAt(cfg, path).Type()
+		var words []string
+		switch {
+		case kind == reflect.TypeFor[time.Duration]():
+			words = []string{"Duration"}
+		case kind.Kind() == reflect.Bool, kind == reflect.TypeFor[tlsopts.CipherOrder]():
+			words = []string{"Switch"}
+		case kind == reflect.TypeFor[int]():
+			lowest, highest := rangeOf(t, path)
+			words = []string{fmt.Sprintf("%d to %d", lowest, highest)}
+		case kind.Kind() == reflect.Slice:
+			words = []string{"list"}
+		case isGroup(kind):
+		default:
+			if list, found := d.text(kind, path)["enum"]; found {
+				for _, word := range list.([]any) {
+					words = append(words, "`"+word.(string)+"`")
+				}
+			}
+		}
+		for _, word := range words {
+			if !strings.Contains(row.meaning, word) && !(strings.HasPrefix(row.standard, word) && word[0] == '`') {
+				t.Errorf("%s: its row does not say %q", path, word)
+			}
+		}
 	}
 }
 
@@ -74,12 +151,44 @@ func TestShortestFileOfTheDocumentationLoads(t *testing.T) {
 	}
 }
 
+// keyLine is a line of the example with a key, written or in a comment.
+var keyLine = regexp.MustCompile(`^( *)(?:# ( *))?(- )?([a-z_]+):`)
+
+// exampleKeys are the keys of the example, those in comments included. It is
+// laid out in blocks, so the indentation tells where each belongs.
+func exampleKeys(t *testing.T) []string {
+	t.Helper()
+	type level struct {
+		indent int
+		path   string
+	}
+	var levels []level
+	var keys []string
+	for line := range strings.Lines(string(read(t, exampleFile))) {
+		match := keyLine.FindStringSubmatch(line)
+		if match == nil {
+			continue
+		}
+		indent := len(match[1]) + len(match[2]) + len(match[3])
+		for len(levels) > 0 && levels[len(levels)-1].indent >= indent {
+			levels = levels[:len(levels)-1]
+		}
+		path := match[4]
+		if len(levels) > 0 {
+			path = levels[len(levels)-1].path + "." + path
+		}
+		path = strings.Replace(path, "backends.mta", "backends.NAME", 1)
+		levels = append(levels, level{indent, path})
+		keys = append(keys, path)
+	}
+	return keys
+}
+
 func TestExampleHasEveryKey(t *testing.T) {
 	t.Parallel()
-	example := read(t, exampleFile)
+	keys := exampleKeys(t)
 	for _, path := range allKeys() {
-		key := path[strings.LastIndexByte(path, '.')+1:]
-		if !regexp.MustCompile(`(?m)^ +(- |# +(- )?)?` + key + `:`).Match(example) {
+		if !slices.Contains(keys, strings.ReplaceAll(path, "[]", "")) {
 			t.Errorf("no key %s", path)
 		}
 	}
@@ -99,25 +208,59 @@ func TestExampleIsTheDefaults(t *testing.T) {
 	expect(t, got, want)
 }
 
-// A default of the documentation is what a file would have to say; the test
-// writes each into one and looks that nothing changes.
+// A default of the documentation is what a file would have to say: the test
+// writes each into one and looks that nothing changes. What is said in words is
+// a value that is not there.
 func TestDocumentedDefaultsAreTheDefaults(t *testing.T) {
 	t.Parallel()
-	row := regexp.MustCompile("(?m)^\\| `(tls|limits|timeouts|log|admin|process)\\.([a-z_]+)` \\| `([^`]+)` \\|")
-	groups := make(map[string]string)
-	for _, match := range row.FindAllStringSubmatch(string(read(t, docsFile)), -1) {
-		groups[match[1]] += "  " + match[2] + ": " + match[3] + "\n"
+	const required, group = "required", "the `tls` group"
+	quoted := regexp.MustCompile("^`([^`]+)`$")
+	for path, row := range documentedRows(t) {
+		doc := newDocument()
+		if strings.HasPrefix(path, "listeners[].") {
+			doc.set("listeners[].mode", "starttls") // has all the keys
+		}
+		if strings.HasPrefix(path, "tls.session_tickets.") && path != "tls.session_tickets.enabled" {
+			doc.set("tls.session_tickets.enabled", true) // without it they are refused
+		}
+		standard := doc.parse(t)
+		got := fieldAt(standard, path)
+		if needed := isNeeded(t, path); needed != (row.standard == required) {
+			t.Errorf("%s: required is %v, and the documented default %q", path, needed, row.standard)
+			continue
+		}
+		match := quoted.FindStringSubmatch(row.standard)
+		switch {
+		case row.standard == required || row.standard == group:
+		case path == "listeners[].starttls": // depends on the port
+			if row.standard != "`required`; `optional` on port 25" || got.String() != "required" {
+				t.Errorf("%s: documented is %q, and it is %q", path, row.standard, got)
+			}
+		case row.standard == "the only backend":
+			if got.String() != "mta" {
+				t.Errorf("%s: %q", path, got)
+			}
+		case match == nil:
+			if !got.IsZero() {
+				t.Errorf("%s: documented is %q, and it is %v", path, row.standard, got)
+			}
+		default:
+			doc.set(path, json.RawMessage(asJSON(match[1])))
+			expect(t, doc.parse(t), standard)
+			if got.IsZero() && match[1] != "false" && path != "log.level" { // whose info is 0
+				t.Errorf("%s: documented is %q, and it is not set", path, row.standard)
+			}
+		}
 	}
-	text := string(read(t, "testdata/good/minimal.yaml"))
-	for _, group := range slices.Sorted(maps.Keys(groups)) {
-		text += group + ":\n" + groups[group]
+}
+
+// asJSON writes a default as a document can hold it.
+func asJSON(text string) string {
+	if list, isList := strings.CutPrefix(text, "["); isList {
+		return `["` + strings.ReplaceAll(strings.TrimSuffix(list, "]"), ", ", `", "`) + `"]`
 	}
-	if len(groups) != 6 {
-		t.Fatalf("defaults of %d groups, want 6:\n%s", len(groups), text)
+	if _, err := strconv.Atoi(text); err == nil || text == "true" || text == "false" {
+		return text
 	}
-	cfg, err := config.Parse("defaults.yaml", []byte(text))
-	if err != nil {
-		t.Fatalf("%v\nin:\n%s", err, text)
-	}
-	expect(t, cfg, wantMinimal())
+	return strconv.Quote(text)
 }
