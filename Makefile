@@ -15,7 +15,7 @@ VERSION ?=
 tool = $(GO) tool -modfile=tools/go.mod
 # The race detector needs a C compiler. Asked when used: test/install brings one.
 race = $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo -race)
-scripts = .ci/run test/install bench/install
+scripts = .ci/run test/install bench/install deploy/acme/install-certificate
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
