@@ -1,6 +1,7 @@
 package internal_test
 
 import (
+	"go/ast"
 	"io/fs"
 	"os"
 	"path"
@@ -50,9 +51,10 @@ func links(text string) []string {
 	return targets
 }
 
-// TestLinksLead: each link to a file or heading of the repository leads to one.
-func TestLinksLead(t *testing.T) {
-	pages := map[string]string{}
+// pages are all pages of the repository, by their path from here.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
 	err := filepath.WalkDir("..", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -65,15 +67,21 @@ func TestLinksLead(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			pages[filepath.ToSlash(name)] = string(text)
+			found[filepath.ToSlash(name)] = string(text)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return found
+}
+
+// TestLinksLead: each link to a file or heading of the repository leads to one.
+func TestLinksLead(t *testing.T) {
+	all := pages(t)
 	count := 0
-	for name, text := range pages {
+	for name, text := range all {
 		for _, target := range links(text) {
 			count++
 			file, anchor, _ := strings.Cut(target, "#")
@@ -85,7 +93,7 @@ func TestLinksLead(t *testing.T) {
 				t.Errorf("%s links to %s: %v", name, target, err)
 				continue
 			}
-			if other, isPage := pages[to]; anchor != "" && (!isPage || !anchors(other)[anchor]) {
+			if other, isPage := all[to]; anchor != "" && (!isPage || !anchors(other)[anchor]) {
 				t.Errorf("%s links to %s: %s has no such heading", name, target, to)
 			}
 		}
@@ -104,5 +112,28 @@ func TestAnchors(t *testing.T) {
 	}
 	if len(got) != 4 {
 		t.Errorf("anchors %v", got)
+	}
+}
+
+var testName = regexp.MustCompile("`(Test[A-Za-z0-9_]+)`")
+
+// TestPagesNameTests: a page that says which test holds a promise names one
+// that there is.
+func TestPagesNameTests(t *testing.T) {
+	declared := map[string]bool{}
+	for _, s := range sources(t) {
+		s.functions(func(f *ast.FuncDecl) { declared[f.Name.Name] = true })
+	}
+	count := 0
+	for name, text := range pages(t) {
+		for _, match := range testName.FindAllStringSubmatch(text, -1) {
+			count++
+			if !declared[match[1]] {
+				t.Errorf("%s names %s, and no package has it", name, match[1])
+			}
+		}
+	}
+	if count < 10 {
+		t.Errorf("found %d names of tests only", count)
 	}
 }
