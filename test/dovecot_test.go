@@ -21,12 +21,20 @@ type dovecotSubmission struct {
 // is the only client.
 func startDovecotSubmission(t testing.TB, relay, password string) *dovecotSubmission {
 	t.Helper()
-	need(t, "root", "dovecot", "submission-login")
-	program, err := lookPath("dovecot")
+	host, port, err := net.SplitHostPort(relay)
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, port, err := net.SplitHostPort(relay)
+	d := &dovecotSubmission{address: loopback(t)}
+	d.run(t, password, fmt.Sprintf(dovecotProxied, portOf(t, d.address), host, port))
+	return d
+}
+
+// run starts it with lines of configuration besides ours.
+func (d *dovecotSubmission) run(t testing.TB, password, lines string) {
+	t.Helper()
+	need(t, "root", "dovecot", "submission-login")
+	program, err := lookPath("dovecot")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,11 +42,9 @@ func startDovecotSubmission(t testing.TB, relay, password string) *dovecotSubmis
 	ownedDir(t, filepath.Join(dir, "home"), 0o700, mailUser, mailUser)
 	writeFile(t, filepath.Join(dir, "users"), saslUser+":{PLAIN}"+password+"\n")
 	file := filepath.Join(dir, "dovecot.conf")
-	d := &dovecotSubmission{address: loopback(t)}
-	writeFile(t, file, fmt.Sprintf(dovecotSubmissionConfiguration, dir, portOf(t, d.address), host, port, mailUser))
+	writeFile(t, file, fmt.Sprintf(dovecotSubmissionConfiguration, dir, mailUser)+lines)
 	d.process = startProcess(t, "Dovecot", filepath.Join(dir, "dovecot.log"), exec.Command(program, "-F", "-c", file))
 	waitListening(t, d.process, d.address)
-	return d
 }
 
 // dovecotSubmissionLogin is there where Debian's package is.
@@ -47,12 +53,9 @@ const dovecotSubmissionLogin = "/usr/lib/dovecot/submission-login"
 const dovecotSubmissionConfiguration = `base_dir = %[1]s/run
 state_dir = %[1]s/state
 log_path = /dev/stderr
-protocols = submission
-ssl = no
 auth_mechanisms = plain login
 auth_failure_delay = 0
 hostname = dovecot.test
-haproxy_trusted_networks = 127.0.0.1
 login_log_format_elements = user=<%%u> client=%%r port=%%b listener=%%l listenerport=%%a name=<%%{local_name}> %%c
 mail_location = maildir:~/mail
 passdb {
@@ -61,10 +64,8 @@ passdb {
 }
 userdb {
   driver = static
-  args = uid=%[5]d gid=%[5]d home=%[1]s/home
+  args = uid=%[2]d gid=%[2]d home=%[1]s/home
 }
-submission_relay_host = %[3]s
-submission_relay_port = %[4]s
 service anvil {
   unix_listener anvil-auth-penalty {
     mode = 0
@@ -72,6 +73,15 @@ service anvil {
 }
 service submission-login {
   chroot =
+}
+`
+
+const dovecotProxied = `protocols = submission
+ssl = no
+haproxy_trusted_networks = 127.0.0.1
+submission_relay_host = %[2]s
+submission_relay_port = %[3]s
+service submission-login {
   inet_listener submission {
     port = 0
   }
@@ -80,7 +90,7 @@ service submission-login {
   }
   inet_listener proxied {
     address = 127.0.0.1
-    port = %[2]d
+    port = %[1]d
     haproxy = yes
   }
 }

@@ -96,9 +96,15 @@ var programs = map[string]func() bool{
 	"postfix":  func() bool { return onPath("postconf")() && isFile(postfixMaster()) },
 	"exim":     func() bool { return isFile(eximBinary()) },
 	"dovecot":  onPath("dovecot"),
+	"node":     onPath("node"),
+	"haraka":   hasModule("Haraka"),
 	"haproxy":  onPath("haproxy"),
 	"nginx":    func() bool { return onPath("nginx")() && isFile(nginxStream) },
 	"aiosmtpd": func() bool { return exec.Command(python, "-c", "import aiosmtpd").Run() == nil },
+	"opensmtpd": func() bool {
+		return isFile(filepath.Join(opensmtpdFolder(), "usr", "sbin", "smtpd"))
+	},
+	"smtp-server": hasModule("smtp-server"),
 	"submission-login": func() bool {
 		return isFile(dovecotSubmissionLogin)
 	},

@@ -47,6 +47,12 @@ func postconf(arguments ...string) (string, error) {
 // startPostfix starts Postfix; settings are lines for main.cf besides ours.
 func startPostfix(t testing.TB, settings ...string) *postfix {
 	t.Helper()
+	return startPostfixServing(t, "", settings...)
+}
+
+// startPostfixServing starts it with lines for master.cf besides ours, too.
+func startPostfixServing(t testing.TB, services string, settings ...string) *postfix {
+	t.Helper()
 	need(t, "root", "postfix")
 	dir := sharedDir(t)
 	queue := filepath.Join(dir, "queue")
@@ -57,7 +63,7 @@ func startPostfix(t testing.TB, settings ...string) *postfix {
 	direct, proxied := loopback(t), loopback(t)
 
 	writeFile(t, filepath.Join(dir, "main.cf"), fmt.Sprintf(postfixMain, dir, mailUser)+strings.Join(settings, "\n")+"\n")
-	writeFile(t, filepath.Join(dir, "master.cf"), fmt.Sprintf(postfixServices, direct, proxied))
+	writeFile(t, filepath.Join(dir, "master.cf"), fmt.Sprintf(postfixServices, direct, proxied)+services)
 	// Postfix reads a file that changed within the last second again and again.
 	past := time.Now().Add(-time.Minute)
 	for _, name := range []string{"main.cf", "master.cf"} {

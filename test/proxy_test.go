@@ -174,8 +174,15 @@ func startProxy(t testing.TB, s setup) *proxy {
 	if s.dir == "" {
 		s.dir = t.TempDir()
 	}
+	return serve(t, s, s.yaml())
+}
+
+// serve serves a configuration file with that text. Of the setup only what
+// the proxy is asked for counts.
+func serve(t testing.TB, s setup, text string) *proxy {
+	t.Helper()
 	p := &proxy{setup: s, file: filepath.Join(s.dir, "config.yaml")}
-	writeFile(t, p.file, s.yaml())
+	writeFile(t, p.file, text)
 	p.process = startBinary(t, s.environment, "serve", "--config", p.file)
 	t.Cleanup(func() { p.requireCleanEnd(t) })
 	p.waitReady(t)
