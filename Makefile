@@ -19,10 +19,10 @@ scripts = .ci/run test/install bench/install deploy/acme/install-certificate
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean schemas
+.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean schemas verify-kubernetes
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 build: ## Build ./smtp-tlsproxy, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w$(if $(VERSION), -X main.version=$(VERSION))' -o smtp-tlsproxy ./cmd/smtp-tlsproxy
@@ -79,7 +79,7 @@ bench-domains: ## Measure directories of 1,000, 10,000 and 100,000 certificate f
 bench-floods: build ## Measure how long a good client waits while others flood the proxy
 	$(GO) run ./bench/floods -binary ./smtp-tlsproxy
 
-verify: lint schemas vuln ## Check everything that is not a test: the linters, the schemas, the vulnerabilities, what is deployed
+verify: lint schemas vuln verify-kubernetes ## Check everything that is not a test: the linters, the schemas, the vulnerabilities, what is deployed
 
 lint: format vet ## Check format, vet, staticcheck, go.mod and the scripts
 	$(tool) staticcheck ./...
@@ -96,6 +96,11 @@ vuln: ## Look for known vulnerabilities in what the program calls, where their d
 	elif grep -q '^govulncheck: fetching vulnerabilities: .*dial tcp' "$$log"; then \
 		echo "make vuln: SKIPPED, the vulnerability database is out of reach:"; cat "$$log"; \
 	else cat "$$log"; exit 1; fi
+
+# A module of its own: the types of Kubernetes never reach go.sum. It has no
+# servers and asks none but Go's for modules.
+verify-kubernetes: ## Decode what the overlays and the chart render, hold it to policies, and have the program read its configuration
+	cd deploy/verify && $(GO) mod tidy -diff && $(GO) vet . && $(GO) test -count=1 -timeout=8m $(TESTFLAGS) .
 
 clean: ## Remove what was built and unpacked here
 	rm -rf smtp-tlsproxy bench.json .cache
