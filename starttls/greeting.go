@@ -38,6 +38,13 @@ func ReadGreeting(backend io.Reader) (Greeting, error) {
 	return readReply(backend, maxGreeting, ErrGreeting)
 }
 
+// ReadReply reads one reply to a command as ReadGreeting reads a greeting, of at
+// most limit bytes. The error is that of the connection, io.ErrUnexpectedEOF
+// included, or ErrReply, wrapped.
+func ReadReply(backend io.Reader, limit int) (Greeting, error) {
+	return readReply(backend, limit, ErrReply)
+}
+
 // readReply reads one reply within a limit. The error malformed, wrapped, is
 // for all that is none.
 func readReply(backend io.Reader, limit int, malformed error) (Greeting, error) {

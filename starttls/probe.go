@@ -50,7 +50,7 @@ func ProbeGreeted(backend io.ReadWriter, name string) (Identity, error) {
 		return Identity{}, err
 	}
 	identity := ParseEHLO(reply.Text)
-	reply, err = exchange(backend, "QUIT\r\n", maxGreeting, errReply)
+	reply, err = exchange(backend, "QUIT\r\n", maxGreeting, ErrReply)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return identity, nil
 	}
@@ -70,7 +70,7 @@ func Upgrade(backend io.ReadWriter, name string) error {
 	if !hasKeyword(reply.Text, "STARTTLS") {
 		return &StepError{Step: "STARTTLS", Err: errors.New("backend does not offer it")}
 	}
-	reply, err = exchange(backend, "STARTTLS\r\n", maxGreeting, errReply)
+	reply, err = exchange(backend, "STARTTLS\r\n", maxGreeting, ErrReply)
 	return stepped("STARTTLS", reply, err)
 }
 
@@ -97,7 +97,7 @@ func XCLIENT(backend io.ReadWriter, name string, commands func(attributes []stri
 		return Greeting{}, err
 	}
 	for _, command := range said {
-		reply, err = exchange(backend, command, maxGreeting, errReply)
+		reply, err = exchange(backend, command, maxGreeting, ErrReply)
 		switch {
 		case err != nil:
 			return Greeting{}, &StepError{Step: "XCLIENT", Err: err}
@@ -117,7 +117,9 @@ const ready = 220
 // serve. All others in reply to XCLIENT are about the command, and so our fault.
 var notServed = []int{421, 521, 554}
 
-var errReply = errors.New("backend's answer is not an SMTP reply")
+// ErrReply is returned, wrapped, where a backend's answer to a command other than
+// EHLO is no SMTP reply, and by ReadReply.
+var ErrReply = errors.New("backend's answer is not an SMTP reply")
 
 // hello says EHLO and takes the reply, which is good unless there is an error.
 func hello(backend io.ReadWriter, name string) (Greeting, error) {
