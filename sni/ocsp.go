@@ -158,6 +158,21 @@ func isTLSFeature(e pkix.Extension) bool {
 	return e.Id.Equal(asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24})
 }
 
+// CheckStaple judges the OCSP response of a pair as a client does that was sent
+// both: until when it is good, or why a client refuses it. Leaf and OCSPStaple
+// must be set. The signature counts only where the issuer is in the chain.
+func CheckStaple(cert *tls.Certificate, now time.Time) (until time.Time, err error) {
+	s, err := parseStaple(cert.OCSPStaple, cert, now)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return s.until, nil
+}
+
+// MustStaple reports whether a client may refuse the certificate without a
+// staple (RFC 7633).
+func MustStaple(leaf *x509.Certificate) bool { return mustStaple(leaf) }
+
 // responder returns the address to ask of a certificate, or "".
 func responder(cert *tls.Certificate) string {
 	for _, address := range cert.Leaf.OCSPServer {
