@@ -36,8 +36,6 @@ var mayImport = []struct{ pkg, imports string }{
 	{"bench/floods", "bench/measure internal/devcert"},
 	{"bench/measure", ""},
 	{"internal/probe", "sni starttls tlsopts internal/escape"},
-	{"bench/domains", "sni internal/devcert internal/heapfloor golang.org/x/sync"},
-	{"bench/floods", "internal/devcert"},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
 	{"internal/admin", "github.com/prometheus/client_golang"},
 	{"sni", "tlsopts github.com/fsnotify/fsnotify golang.org/x/sync golang.org/x/crypto golang.org/x/net golang.org/x/sys"},
