@@ -107,6 +107,9 @@ func (s *session) report(end *ending) {
 	}
 	line = append(line, slog.String("outcome", string(outcome)))
 	if end != nil && end.err != nil {
+		if failed, ok := errors.AsType[*failedHandshake](end.err); ok {
+			line = append(line, failed.attributes()...)
+		}
 		line = append(line, slog.String("error", escape.Field(end.err.Error())))
 	}
 	line = append(line, slog.Uint64("messages", s.messages.Load()),

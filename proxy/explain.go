@@ -14,22 +14,27 @@ import (
 )
 
 // explainHandshake tells, for those who look for it, why a handshake failed:
-// what the client offered, and what of it would have been accepted.
-func (s *session) explainHandshake(failed error) {
+// what the client offered, what of it would have been accepted, and what to do.
+func (s *session) explainHandshake(failed *failedHandshake) {
 	info := s.hello.info
 	if info == nil || !s.srv.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
-	s.srv.log.LogAttrs(context.Background(), slog.LevelDebug, "handshake failed",
+	line := []slog.Attr{
 		slog.String("id", s.id), slog.String("listener", s.Name), slog.String("client", s.client.String()),
 		slog.String("server_name", escape.Field(info.ServerName)),
+	}
+	line = append(line, failed.attributes()...)
+	line = append(line,
 		slog.String("why", s.why(failed)),
+		slog.String("mend", failed.reason.Mend()),
 		slog.String("client_versions", list(info.SupportedVersions, versionName)),
 		slog.String("client_ciphers", list(info.CipherSuites, tlsopts.CipherSuiteName)),
 		slog.String("client_groups", list(info.SupportedCurves, tlsopts.CurveName)),
 		slog.String("client_signatures", list(info.SignatureSchemes, tls.SignatureScheme.String)),
 		slog.String("client_alpn", escape.Field(strings.Join(info.SupportedProtos, " "))),
 	)
+	s.srv.log.LogAttrs(context.Background(), slog.LevelDebug, "handshake failed", line...)
 }
 
 func versionName(v uint16) string { return tlsopts.Version(v).String() }
@@ -46,9 +51,9 @@ func list[T any](values []T, name func(T) string) string {
 }
 
 // why puts the failure into words that name our side of it.
-func (s *session) why(failed error) string {
+func (s *session) why(failed *failedHandshake) string {
 	ours, info := s.service.tls.config, s.hello.info
-	switch handshakeFailure(s.hello, failed) {
+	switch failed.reason {
 	case metrics.HandshakeNoSharedVersion:
 		return fmt.Sprintf("no shared version: we accept %s to %s", versionName(ours.MinVersion), versionName(ours.MaxVersion))
 	case metrics.HandshakeALPN:
@@ -67,5 +72,5 @@ func (s *session) why(failed error) string {
 		return "no shared cipher suite that fits the certificate's key, or no signature algorithm of it: the client takes " +
 			list(info.SignatureSchemes, tls.SignatureScheme.String)
 	}
-	return escape.Field(s.hello.explain(failed).Error())
+	return escape.Field(failed.reason.Meaning() + ": " + failed.err.Error())
 }

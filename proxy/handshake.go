@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log/slog"
 	"strings"
 	"syscall"
 	"time"
@@ -45,12 +45,43 @@ func (s *session) handshake() *ending {
 	if s.checksHealth(err) {
 		return &ending{metrics.SessionPreTLS, fmt.Errorf("before TLS: %w", err)}
 	}
-	s.metrics.HandshakeFailed(handshakeFailure(s.hello, err))
-	s.explainHandshake(err)
+	failed := s.failedHandshake(err)
+	s.metrics.HandshakeFailed(failed.reason)
+	if failed.alerted {
+		s.metrics.ClientAlert(failed.alert)
+	}
+	s.explainHandshake(failed)
 	if s.Mode == ModeSTARTTLS {
 		s.metrics.STARTTLS(metrics.STARTTLSHandshakeFailed)
 	}
-	return &ending{metrics.SessionHandshakeFailed, fmt.Errorf("TLS handshake: %w", s.hello.explain(err))}
+	return &ending{metrics.SessionHandshakeFailed, failed}
+}
+
+// failedHandshake is the error of a handshake, and what is to be told of it.
+type failedHandshake struct {
+	reason  metrics.HandshakeFailure
+	alert   tlsopts.Alert // of the client, where it ended the handshake by one
+	alerted bool
+	err     error
+}
+
+func (s *session) failedHandshake(err error) *failedHandshake {
+	f := &failedHandshake{reason: handshakeFailure(s.hello, err), err: s.hello.explain(err)}
+	f.alert, f.alerted = tlsopts.RemoteAlert(err)
+	return f
+}
+
+func (f *failedHandshake) Error() string { return "TLS handshake: " + f.err.Error() }
+func (f *failedHandshake) Unwrap() error { return f.err }
+
+// attributes are those of a log line. The error has crypto/tls's words for the
+// alert; this is its name, as clients and RFC 8446 have it.
+func (f *failedHandshake) attributes() []slog.Attr {
+	attributes := []slog.Attr{slog.String("reason", string(f.reason))}
+	if f.alerted {
+		attributes = append(attributes, slog.String("alert", f.alert.String()))
+	}
+	return attributes
 }
 
 // textNoSignature is what crypto/tls says of a client that takes no signature
@@ -90,7 +121,10 @@ func handshakeFailure(h hello, err error) metrics.HandshakeFailure {
 		}
 		return metrics.HandshakePlaintext
 	}
-	if remote, ok := errors.AsType[*net.OpError](err); ok && remote.Op == "remote error" {
+	if alert, ok := tlsopts.RemoteAlert(err); ok {
+		if alert.RejectsCertificate() {
+			return metrics.HandshakeClientRejected
+		}
 		return metrics.HandshakeClientAlert
 	}
 	_, unverified := errors.AsType[*tls.CertificateVerificationError](err)

@@ -114,9 +114,9 @@ var failures = []failure{
 		"alpn", "client requested unsupported application protocols", false},
 	{"untrusted certificate, TLS 1.2", nil, refused("failed to verify", with(func(c *tls.Config) {
 		c.RootCAs, c.MaxVersion = nil, tls.VersionTLS12
-	})), "client_alert", "remote error: tls: bad certificate", false},
+	})), "client_rejected_certificate", "remote error: tls: bad certificate", false},
 	{"untrusted certificate, TLS 1.3", nil, refused("failed to verify", with(func(c *tls.Config) { c.RootCAs = nil })),
-		"client_alert", "remote error: tls: bad certificate", false},
+		"client_rejected_certificate", "remote error: tls: bad certificate", false},
 	{"no client certificate", func(t *testing.T, l *proxy.Listener) { l.ClientAuth = byOurCA(t) },
 		refused("", trustingA), "client_cert_required", "client didn't provide a certificate", false},
 	{"client certificate of a stranger", func(t *testing.T, l *proxy.Listener) { l.ClientAuth = byOurCA(t) },
@@ -200,6 +200,9 @@ func TestHandshakeFailures(t *testing.T) {
 				test.client(t, c)
 				line := srv.session("handshake_failed")
 				contains(t, line["error"].(string), "TLS handshake: ", test.log)
+				if line["reason"] != test.reason {
+					t.Errorf("the log has the reason %v, want %s", line["reason"], test.reason)
+				}
 				if quiet := line["level"] == "DEBUG"; quiet != test.quiet {
 					t.Errorf("level %v", line["level"])
 				}
@@ -216,6 +219,34 @@ func TestHandshakeFailures(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestClientAlerts: the alert's name stands in the log and the metrics, and
+// those about our certificate have a reason of their own.
+func TestClientAlerts(t *testing.T) {
+	for number, want := range map[byte]struct{ alert, label, reason string }{
+		40:  {"handshake_failure", "handshake_failure", "client_alert"},
+		42:  {"bad_certificate", "bad_certificate", "client_rejected_certificate"},
+		45:  {"certificate_expired", "certificate_expired", "client_rejected_certificate"},
+		48:  {"unknown_ca", "unknown_ca", "client_rejected_certificate"},
+		51:  {"decrypt_error", "decrypt_error", "client_alert"},
+		113: {"bad_certificate_status_response", "bad_certificate_status_response", "client_rejected_certificate"},
+		41:  {"alert_41", "other", "client_alert"},
+	} {
+		t.Run(want.alert, func(t *testing.T) {
+			srv := serve(t, listenerTo(t, proxy.ModeImplicitTLS, newBackend(t, mailServer).address))
+			c := srv.client(proxy.ModeImplicitTLS.String())
+			c.raw("\x15\x03\x03\x00\x02\x02" + string([]byte{number}))
+			c.end()
+			line := srv.session("handshake_failed")
+			if line["reason"] != want.reason || line["alert"] != want.alert {
+				t.Errorf("the log has the reason %v and the alert %v, want %+v", line["reason"], line["alert"], want)
+			}
+			srv.counts(1, "tls_handshake_failures_total", "reason", want.reason)
+			srv.counts(1, "tls_client_alerts_total", "alert", want.label)
+			srv.counts(1, "tls_client_alerts_total")
+		})
+	}
 }
 
 // TestHandshakeTimeout: one deadline for all of it, however slowly the bytes

@@ -30,6 +30,9 @@ const namespace = "smtp_tlsproxy"
 // session that ended before one was chosen, the cipher of a failed handshake.
 const none = "none"
 
+// other is the label value for what has no name in a closed set.
+const other = "other"
+
 // The classic buckets, for servers that do not scrape native histograms.
 var (
 	exchangeBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}

@@ -16,7 +16,7 @@ import (
 
 // closed are the labels whose every value docs/metrics.md lists.
 var closed = map[string]bool{
-	"result": true, "reason": true, "outcome": true, "direction": true, "tls": true, "resumed": true, "key_type": true,
+	"result": true, "reason": true, "outcome": true, "direction": true, "tls": true, "resumed": true, "alert": true, "key_type": true,
 }
 
 // family is what a row of docs/metrics.md says of one: its type, its labels,
@@ -100,5 +100,30 @@ func TestDocumentationIsTrue(t *testing.T) {
 	}
 	for name := range docs {
 		t.Errorf("%s is documented but does not exist", name)
+	}
+}
+
+// TestReasonsHaveTheirWords: what the log and the status page say of a failed
+// handshake stands in docs/metrics.md, word for word.
+func TestReasonsHaveTheirWords(t *testing.T) {
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(page), "`", "")
+	reg, _, _ := all(t)
+	reasons := 0
+	for _, label := range exported(t, reg)["smtp_tlsproxy_tls_handshake_failures_total"].words {
+		if label == "listener" || label == "reason" {
+			continue
+		}
+		reasons++
+		f := metrics.HandshakeFailure(label)
+		if f.Meaning() == "" || f.Mend() == "" || !strings.Contains(text, "\n| "+label+" | "+f.Meaning()+" | "+f.Mend()+" |\n") {
+			t.Errorf("docs/metrics.md has no row | `%s` | %s | %s |", label, f.Meaning(), f.Mend())
+		}
+	}
+	if reasons != 15 {
+		t.Errorf("%d reasons, want 15", reasons)
 	}
 }

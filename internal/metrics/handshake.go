@@ -23,6 +23,18 @@ var (
 	}, tls.CurveID.String)
 )
 
+// alertLabels are the alerts that a client can end a handshake with;
+// close_notify is an end of file like any other.
+var alertLabels = func() []string {
+	labels := []string{other}
+	for _, alert := range tlsopts.Alerts() {
+		if name := alert.String(); name != "close_notify" {
+			labels = append(labels, name)
+		}
+	}
+	return labels
+}()
+
 func labelsOf[ID comparable](ids []ID, name func(ID) string) map[ID]string {
 	labels := make(map[ID]string, len(ids))
 	for _, id := range ids {
@@ -58,5 +70,5 @@ func labelOf[ID comparable](labels map[ID]string, id ID) string {
 	if label, ok := labels[id]; ok {
 		return label
 	}
-	return "other"
+	return other
 }

@@ -17,18 +17,13 @@ const (
 	HandshakeUnknownSNI      HandshakeFailure = "unknown_sni"      // refused by tls.unknown_sni: reject
 	HandshakeNoCertificate   HandshakeFailure = "no_certificate"   // none that can be served
 	HandshakeALPN            HandshakeFailure = "alpn"             // only foreign protocol names
-	HandshakeClientAlert     HandshakeFailure = "client_alert"     // most often it does not trust the certificate
+	HandshakeClientAlert     HandshakeFailure = "client_alert"     // of any other kind than those about our certificate
+	HandshakeClientRejected  HandshakeFailure = "client_rejected_certificate"
 	// The client showed no certificate where one is required, or one that is not acceptable.
 	HandshakeClientCertRequired HandshakeFailure = "client_cert_required"
 	HandshakeClientCertBad      HandshakeFailure = "client_cert_bad"
 	HandshakeOther              HandshakeFailure = "other"
 )
-
-var handshakeFailures = []HandshakeFailure{
-	HandshakeTimeout, HandshakeEOF, HandshakeReset, HandshakePlaintext, HandshakeHTTP,
-	HandshakeNoSharedVersion, HandshakeNoSharedCipher, HandshakeUnknownSNI, HandshakeNoCertificate,
-	HandshakeALPN, HandshakeClientAlert, HandshakeClientCertRequired, HandshakeClientCertBad, HandshakeOther,
-}
 
 // Rejection is why a connection was closed as soon as it was accepted, or as
 // its PROXY header was due.

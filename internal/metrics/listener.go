@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // Listener counts what happens on one listener; [Proxy.Listener] makes it.
@@ -19,6 +21,7 @@ type Listener struct {
 	acceptErrors    prometheus.Counter
 	failed          prometheus.Counter
 	failures        set[HandshakeFailure]
+	alerts          set[string]
 	handshakeTime   prometheus.Observer
 	starttls        set[STARTTLSOutcome]
 	sessionTime     prometheus.Observer
@@ -43,6 +46,7 @@ func newListener(p *Proxy, name string) *Listener {
 		acceptErrors:    p.acceptErrors.WithLabelValues(name),
 		failed:          p.handshakes.WithLabelValues(name, "failed", none, none, none, "false"),
 		failures:        newSet(p.handshakeFailures, handshakeFailures, name),
+		alerts:          newSet(p.clientAlerts, alertLabels, name),
 		handshakeTime:   p.handshakeDuration.WithLabelValues(name),
 		starttls:        newSet(p.starttls, starttlsOutcomes, name),
 		sessionTime:     p.sessionDuration.WithLabelValues(name),
@@ -85,6 +89,15 @@ func (l *Listener) HandshakeDone(state tls.ConnectionState, took time.Duration) 
 func (l *Listener) HandshakeFailed(reason HandshakeFailure) {
 	l.failed.Inc()
 	l.failures.inc(reason)
+}
+
+// ClientAlert counts an alert with which a client ended its handshake.
+func (l *Listener) ClientAlert(alert tlsopts.Alert) {
+	label := alert.String()
+	if _, named := l.alerts[label]; !named {
+		label = other
+	}
+	l.alerts.inc(label)
 }
 
 // STARTTLS counts the end of a plain phase.

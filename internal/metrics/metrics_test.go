@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // modern is the state of the handshake that most clients end up with.
@@ -107,7 +108,7 @@ func TestSeriesStartAtZero(t *testing.T) {
 		{"accept_errors_total", "listener", "submission"}, {"connections_rejected_total", "reason", "per_client"},
 		{"connections_limit"}, {"handshakes_waiting"},
 		{"tls_handshakes_total", "listener", "submission", "result", "failed", "version", "none", "resumed", "false"},
-		{"tls_handshake_failures_total", "reason", "unknown_sni"},
+		{"tls_handshake_failures_total", "reason", "unknown_sni"}, {"tls_client_alerts_total", "alert", "certificate_expired"},
 		{"tls_handshake_duration_seconds", "listener", "submission"}, {"sni_requests_total", "domain", "none"},
 		{"sni_requests_total", "domain", "other"}, {"starttls_total", "outcome", "injection"},
 		{"sessions_total", "backend", "none", "outcome", "pretls"},
@@ -142,6 +143,9 @@ func TestEachMethodCountsItsSeries(t *testing.T) {
 	l.HandshakeDone(tls.ConnectionState{Version: tls.VersionTLS12, DidResume: true,
 		CipherSuite: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}, time.Millisecond)
 	l.HandshakeFailed(metrics.HandshakeALPN)
+	l.ClientAlert(48)
+	l.ClientAlert(0) // close_notify, which is none
+	l.ClientAlert(200)
 	l.STARTTLS(metrics.STARTTLSUpgraded)
 	l.MessageTLS()
 	l.MessageInClear()
@@ -170,6 +174,8 @@ func TestEachMethodCountsItsSeries(t *testing.T) {
 		{1, []string{"tls_handshakes_total", "result", "failed"}},
 		{2, []string{"tls_handshake_duration_seconds"}},
 		{1, []string{"tls_handshake_failures_total", "reason", "alpn"}},
+		{1, []string{"tls_client_alerts_total", "alert", "unknown_ca"}},
+		{2, []string{"tls_client_alerts_total", "alert", "other"}},
 		{1, []string{"starttls_total", "outcome", "upgraded"}},
 		{1, []string{"messages_total", "tls", "true"}},
 		{1, []string{"messages_total", "tls", "false"}},
@@ -202,6 +208,7 @@ func TestR85_SeriesCountStaysConstant(t *testing.T) {
 		random := fmt.Sprintf("%s.example.com\xff", rand.Text())
 		p.SNIRequest(random)
 		l.HandshakeFailed(metrics.HandshakeFailure(random))
+		l.ClientAlert(tlsopts.Alert(i))
 		l.STARTTLS(metrics.STARTTLSOutcome(random))
 		l.ConnectionRejected(metrics.Rejection(random))
 		l.SessionDone(mta, metrics.SessionOutcome(random), 0)
@@ -247,6 +254,7 @@ func TestCountingDoesNotAllocate(t *testing.T) {
 		"bytes":             func() { l.BytesToBackend(4096); l.BytesToClient(4096) },
 		"message":           func() { l.MessageTLS(); l.MessageInClear() },
 		"handshake failure": func() { l.HandshakeFailed(metrics.HandshakeEOF) },
+		"alert":             func() { l.ClientAlert(48) },
 		"STARTTLS":          func() { l.STARTTLS(metrics.STARTTLSUpgraded) },
 		"server name":       func() { p.SNIRequest("mail.example.com"); p.SNIRequest("unknown.example") },
 		"backend error":     func() { mta.Error(metrics.BackendTimeout) },

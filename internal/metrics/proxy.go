@@ -9,8 +9,8 @@ import (
 
 // The domains of sni_requests_total that are no folder.
 const (
-	DomainNone  = none    // the client sent no server name
-	DomainOther = "other" // no folder has the name
+	DomainNone  = none  // the client sent no server name
+	DomainOther = other // no folder has the name
 )
 
 // Proxy counts what the sessions do. Make one with [NewProxy].
@@ -23,6 +23,7 @@ type Proxy struct {
 	acceptErrors      *prometheus.CounterVec
 	handshakes        *prometheus.CounterVec
 	handshakeFailures *prometheus.CounterVec
+	clientAlerts      *prometheus.CounterVec
 	handshakeDuration *prometheus.HistogramVec
 	starttls          *prometheus.CounterVec
 	sessions          *prometheus.CounterVec
@@ -65,6 +66,8 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 			"listener", "result", "version", "cipher", "group", "resumed"),
 		handshakeFailures: r.counters("tls_handshake_failures_total",
 			"TLS handshakes with clients that failed, by reason.", "listener", "reason"),
+		clientAlerts: r.counters("tls_client_alerts_total",
+			"TLS handshakes that the client ended with an alert, by the alert's name in RFC 8446.", "listener", "alert"),
 		handshakeDuration: r.histograms("tls_handshake_duration_seconds",
 			"Time that successful TLS handshakes took.", exchangeBuckets, "listener"),
 		starttls: r.counters("starttls_total",
@@ -206,8 +209,8 @@ func (p *Proxy) RemoveBackend(name string) {
 func (p *Proxy) deleteSeries(label, value string) {
 	match := prometheus.Labels{label: value}
 	for _, vec := range []interface{ DeletePartialMatch(prometheus.Labels) int }{
-		p.connections, p.open, p.rejected, p.acceptErrors, p.handshakes, p.handshakeFailures, p.handshakeDuration, p.starttls,
-		p.sessions, p.sessionDuration, p.messages, p.bytes, p.dialDuration, p.backendErrors,
+		p.connections, p.open, p.rejected, p.acceptErrors, p.handshakes, p.handshakeFailures, p.clientAlerts, p.handshakeDuration,
+		p.starttls, p.sessions, p.sessionDuration, p.messages, p.bytes, p.dialDuration, p.backendErrors,
 		p.backendUp, p.healthChecks,
 	} {
 		vec.DeletePartialMatch(match)
