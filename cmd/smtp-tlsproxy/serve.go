@@ -154,8 +154,10 @@ func (i *instance) start(from source, p privileges) error {
 func (i *instance) drain(stop <-chan os.Signal, tick <-chan time.Time, systemd *supervisor) error {
 	i.draining.Store(true)
 	limit := i.shown.Load().config.Timeouts.Drain // a reload may be under way
+	deadline := time.Now().Add(limit)
+	i.process.DrainBegan(deadline)
 	i.log.Info("shutting down: no new clients, and open transactions finish", "drain", limit)
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- i.server.Shutdown(ctx) }()

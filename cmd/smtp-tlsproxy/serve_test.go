@@ -294,6 +294,9 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if code, body := r.get("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "shutting down") {
 		t.Errorf("/readyz while draining: %d %s", code, body)
 	}
+	if _, body := r.get("/metrics"); !strings.Contains(body, "\nsmtp_tlsproxy_draining 1\n") {
+		t.Error("the metrics do not tell of the drain")
+	}
 	reload <- syscall.SIGHUP // means nothing any more
 	stop <- syscall.SIGTERM
 	if err := <-ended; err != errCut {

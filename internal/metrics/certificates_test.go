@@ -80,4 +80,8 @@ func TestProcess(t *testing.T) {
 			t.Errorf("reloads %s = %v, want 1", r, got)
 		}
 	}
+	p.DrainBegan(time.Unix(2e9, 5e8))
+	if got := value(t, reg, "drain_deadline_timestamp_seconds"); got != 2e9+.5 || value(t, reg, "draining") != 1 {
+		t.Errorf("draining until %v, want 2000000000.5", got)
+	}
 }

@@ -118,7 +118,7 @@ func TestSeriesStartAtZero(t *testing.T) {
 		{"backend_dial_duration_seconds", "backend", "mta"}, {"backend_errors_total", "reason", "greeting_timeout"},
 		{"panics_total"}, {"certificate_reloads_total", "result", "error"},
 		{"config_reloads_total", "result", "success"}, {"config_reloads_total", "result", "error"},
-		{"config_last_reload_successful"},
+		{"config_last_reload_successful"}, {"draining"}, {"drain_deadline_timestamp_seconds"},
 	} {
 		if got := value(t, reg, series[0], series[1:]...); got != 0 {
 			t.Errorf("%v starts at %v, want 0 (-1 is: no such series)", series, got)

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -16,9 +17,11 @@ type Build struct {
 // Process counts what becomes of the program itself. Make one with
 // [NewProcess].
 type Process struct {
-	reloads     set[result]
-	successful  prometheus.Gauge
-	lastSuccess prometheus.Gauge
+	reloads       set[result]
+	successful    prometheus.Gauge
+	lastSuccess   prometheus.Gauge
+	draining      prometheus.Gauge
+	drainDeadline prometheus.Gauge
 }
 
 // NewProcess registers the families of the program with reg, and those that
@@ -41,6 +44,10 @@ func NewProcess(reg prometheus.Registerer, build Build) *Process {
 			"1 if the last reading of the configuration succeeded, 0 if not.").WithLabelValues(),
 		lastSuccess: r.gauges("config_last_reload_success_timestamp_seconds",
 			"When the configuration was last read successfully, in seconds since 1970.").WithLabelValues(),
+		draining: r.gauges("draining",
+			"1 while the program shuts down and lets open transactions finish.").WithLabelValues(),
+		drainDeadline: r.gauges("drain_deadline_timestamp_seconds",
+			"When the sessions left are cut, in seconds since 1970; 0 while the program does not shut down.").WithLabelValues(),
 	}
 }
 
@@ -56,4 +63,10 @@ func (p *Process) ConfigLoaded() {
 func (p *Process) ConfigFailed() {
 	p.reloads.inc(resultError)
 	p.successful.Set(0)
+}
+
+// DrainBegan tells that the program shuts down, and when it cuts what is left.
+func (p *Process) DrainBegan(deadline time.Time) {
+	p.drainDeadline.Set(float64(deadline.UnixMilli()) / 1000)
+	p.draining.Set(1)
 }
