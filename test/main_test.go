@@ -108,6 +108,9 @@ var programs = map[string]func() bool{
 	"submission-login": func() bool {
 		return isFile(dovecotSubmissionLogin)
 	},
+	"prometheus": func() bool {
+		return isFile(prometheusProgram("prometheus")) && isFile(prometheusProgram("promtool"))
+	},
 }
 
 var found sync.Map // program name → bool; asking costs a process for some

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -31,12 +32,8 @@ var quoted = regexp.MustCompile("`([^`]+)`")
 // documented are the families in the tables of docs/metrics.md.
 func documented(t *testing.T) map[string]family {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	families := make(map[string]family)
-	for line := range strings.Lines(string(page)) {
+	for line := range strings.Lines(read(t, "../../docs/metrics.md")) {
 		cells := strings.Split(line, "|")
 		if len(cells) < 5 || !strings.HasPrefix(cells[1], " `smtp_tlsproxy_") {
 			continue
@@ -103,14 +100,51 @@ func TestDocumentationIsTrue(t *testing.T) {
 	}
 }
 
-// TestReasonsHaveTheirWords: what the log and the status page say of a failed
-// handshake stands in docs/metrics.md, word for word.
-func TestReasonsHaveTheirWords(t *testing.T) {
-	page, err := os.ReadFile("../../docs/metrics.md")
+// TestDeployedNamesExist: the dashboard, the rules and the documentation ask
+// for nothing that the program does not export, and no rule is recorded that
+// has another name where it is used.
+func TestDeployedNamesExist(t *testing.T) {
+	reg, p, _ := all(t)
+	p.Listener("submission").HandshakeDone(modern, 0)
+	families := exported(t, reg)
+	named := regexp.MustCompile(`[a-z0-9_:]*\bsmtp_tlsproxy_[a-z0-9_:]+`)
+	recorded := regexp.MustCompile(`(?m)^ *- record: (\S+)$`)
+	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := strings.ReplaceAll(string(page), "`", "")
+	const rules = "../../deploy/prometheus/rules.yaml"
+	known := make(map[string]bool)
+	for _, match := range recorded.FindAllStringSubmatch(read(t, rules), -1) {
+		known[match[1]] = true
+	}
+	for _, file := range append(files, rules, "../../deploy/prometheus/rules_test.yaml", "../../deploy/grafana/smtp-tlsproxy.json", "../../README.md") {
+		names := named.FindAllString(read(t, file), -1)
+		if strings.Contains(file, "deploy") && len(names) < 15 {
+			t.Errorf("%s names only %d metrics: the test does not find them", file, len(names))
+		}
+		for _, name := range names {
+			family := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count"), "_sum")
+			if _, exists := families[name]; !exists && families[family].kind != "histogram" && !known[name] {
+				t.Errorf("%s: there is no metric %s", file, name)
+			}
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestReasonsHaveTheirWords: what the log and the status page say of a failed
+// handshake stands in docs/metrics.md, word for word.
+func TestReasonsHaveTheirWords(t *testing.T) {
+	text := strings.ReplaceAll(read(t, "../../docs/metrics.md"), "`", "")
 	reg, _, _ := all(t)
 	reasons := 0
 	for _, label := range exported(t, reg)["smtp_tlsproxy_tls_handshake_failures_total"].words {
