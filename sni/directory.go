@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 )
 
 // disk is the certificate directory as it lies on disk. All that this package
@@ -115,26 +116,41 @@ func isWildcard(folder string) bool {
 
 // checkFolderName tells why no client can ask for the folder's name.
 func checkFolderName(folder string) error {
-	name := folder
-	if parent, ok := wildcardParent(folder); ok {
-		name = parent
-	}
-	for i := range len(folder) {
-		if folder[i] >= 0x80 {
-			mend := "rename the folder to that"
-			if ascii := aLabels(folder); ascii != "" {
-				mend = fmt.Sprintf("rename the folder to %q", ascii)
-			}
-			return errors.New("not an A-label; clients ask for internationalised names in the xn-- form (RFC 5890 section 2.3.2.1): " + mend)
-		}
-	}
-	switch lower, ok := ServerName(name); {
-	case !ok:
-		return errors.New("not a server name that a client can ask for (letters, digits, hyphens and dots, no IP address, no trailing dot): rename or remove the folder")
-	case lower != name:
-		return fmt.Errorf("server names are looked up in lower case: rename the folder to %q", strings.ToLower(folder))
+	wanted, err := FolderName(folder)
+	switch {
+	case errors.Is(err, errUnicode) && wanted != "":
+		return fmt.Errorf("%w: rename the folder to %q", err, wanted)
+	case errors.Is(err, errUnicode):
+		return fmt.Errorf("%w: rename the folder to that", err)
+	case err != nil:
+		return fmt.Errorf("%w: rename or remove the folder", err)
+	case wanted != folder:
+		return fmt.Errorf("server names are looked up in lower case: rename the folder to %q", wanted)
 	}
 	return nil
+}
+
+var (
+	errUnicode = errors.New("not an A-label; clients ask for internationalised names in the xn-- form (RFC 5890 section 2.3.2.1)")
+	errNoName  = errors.New("not a server name that a client can ask for (letters, digits, hyphens and dots, no IP address, no trailing dot)")
+)
+
+// FolderName returns how the folder of a server name, or of a wildcard such as
+// "*.example.com" or "_.example.com", has to be called: in lower case. For a
+// name with U-labels it returns an error together with the name in A-labels,
+// which is "" where that is not known.
+func FolderName(name string) (string, error) {
+	if strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return aLabels(name), errUnicode
+	}
+	host := name
+	if parent, ok := wildcardParent(name); ok {
+		host = parent
+	}
+	if _, ok := ServerName(host); !ok {
+		return "", errNoName
+	}
+	return strings.ToLower(name), nil
 }
 
 // maxListed is how many of many failures an error tells.

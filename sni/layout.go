@@ -38,6 +38,17 @@ type group struct {
 
 func (g group) String() string { return strings.Join(g.files, " and ") }
 
+// Pairs tells which files of a folder are its pairs, from the names of all: the
+// chain's file first, then the key's, or one for both. Of a pair of which one
+// is missing both are named.
+func Pairs(names []string) [][]string {
+	var pairs [][]string
+	for _, g := range groups(names) {
+		pairs = append(pairs, g.files)
+	}
+	return pairs
+}
+
 // groups finds the pairs of a folder by the names of its files: one that is
 // called plainly, and one or more called after their key type. Files of other
 // names mean nothing (cert-manager's ca.crt, tls-combined.pem, key.der).
@@ -113,4 +124,13 @@ var errNoPair = func() error {
 func isStaple(name string) bool {
 	kind, ok := strings.CutPrefix(strings.TrimSuffix(name, ".der"), "ocsp")
 	return ok && strings.HasSuffix(name, ".der") && (kind == "" || slices.Contains(keyTypes, strings.TrimPrefix(kind, "-")))
+}
+
+// isStaged reports the names of keys that wait for their certificate:
+// next-key.pem, next-key-rsa.pem.
+func isStaged(name string) bool {
+	kind, ok := strings.CutPrefix(name, "next-key")
+	kind, pem := strings.CutSuffix(kind, ".pem")
+	kind, typed := strings.CutPrefix(kind, "-")
+	return ok && pem && (typed && slices.Contains(keyTypes, kind) || !typed && kind == "")
 }

@@ -83,6 +83,24 @@ func ParsePairs(passphrase []byte, files ...File) ([]*tls.Certificate, error) {
 	return m.pairs()
 }
 
+// ParseKeys reads the private keys of a file as ParsePairs does, and wants at
+// least one. It is for keys that have no certificate yet; certificates beside
+// them mean nothing.
+func ParseKeys(passphrase []byte, file File) ([]crypto.Signer, error) {
+	var m material
+	err := m.add(file.Data, passphrase)
+	if err == nil && len(m.keys) == 0 {
+		err = errors.New("no private key in the file")
+	}
+	if err != nil && file.Name != "" {
+		err = fmt.Errorf("%s: %w", file.Name, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.keys, nil
+}
+
 // material is what the files hold, without copies.
 type material struct {
 	certs []*x509.Certificate

@@ -1,6 +1,7 @@
 package tlsopts
 
 import (
+	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -24,6 +25,15 @@ const pinPrefix = "sha256/"
 
 // PinOf is the pin of a certificate's key.
 func PinOf(cert *x509.Certificate) Pin { return sha256.Sum256(cert.RawSubjectPublicKeyInfo) }
+
+// PinOfKey is the pin that certificates of a public key have.
+func PinOfKey(key crypto.PublicKey) (Pin, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return Pin{}, err
+	}
+	return sha256.Sum256(der), nil
+}
 
 // String gives the form that UnmarshalText reads.
 func (p Pin) String() string { return pinPrefix + base64.StdEncoding.EncodeToString(p[:]) }
