@@ -1,6 +1,6 @@
 // Package devcert makes certificates for development: a certificate
-// authority of its own and the leaves that it signs. The demo and the tests
-// use it; nothing made here is fit for a public server.
+// authority of its own and the leaves that it signs. The demo, "certs generate"
+// and the tests use it; nothing made here is fit for a public server.
 package devcert
 
 import (
@@ -16,12 +16,11 @@ import (
 	"fmt"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 )
 
-// CA is a certificate authority whose key lives in memory only.
+// CA is a certificate authority. Its key lives in memory only, but for one that
+// OpenCA keeps in files.
 type CA struct {
 	cert *x509.Certificate
 	key  crypto.Signer
@@ -46,7 +45,8 @@ type Leaf struct {
 	Lifetime  time.Duration // from NotBefore; default 90 days
 }
 
-// NewCA makes an authority that is valid for a year.
+// NewCA makes an authority that is valid for ten years, and for leaves only: it
+// can have no authority below it.
 func NewCA(name string) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -56,8 +56,9 @@ func NewCA(name string) (*CA, error) {
 		SerialNumber:          serial(),
 		Subject:               pkix.Name{CommonName: name},
 		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().AddDate(1, 0, 0),
+		NotAfter:              time.Now().AddDate(10, 0, 0),
 		IsCA:                  true,
+		MaxPathLenZero:        true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
@@ -113,37 +114,17 @@ func (ca *CA) Issue(leaf Leaf) (certPEM, keyPEM []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("signing %s: %w", leaf.Names[0], err)
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
+	if keyPEM, err = privateKeyPEM(key); err != nil {
 		return nil, nil, err
 	}
-	return certificatePEM(der), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
+	return certificatePEM(der), keyPEM, nil
 }
 
-// WriteFolder issues a leaf into dir/folder as cert.pem and key.pem, each
-// written aside and renamed over, key first.
-func (ca *CA) WriteFolder(dir, folder string, leaf Leaf) error {
-	certPEM, keyPEM, err := ca.Issue(leaf)
-	if err != nil {
-		return err
-	}
-	folder = filepath.Join(dir, folder)
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
-	}
-	if err := replace(filepath.Join(folder, "key.pem"), keyPEM, 0o600); err != nil {
-		return err
-	}
-	return replace(filepath.Join(folder, "cert.pem"), certPEM, 0o644)
-}
+// Issued reports whether the authority has signed a certificate.
+func (ca *CA) Issued(cert *x509.Certificate) bool { return cert.CheckSignatureFrom(ca.cert) == nil }
 
-func replace(file string, data []byte, mode os.FileMode) error {
-	aside := file + ".new"
-	if err := os.WriteFile(aside, data, mode); err != nil {
-		return err
-	}
-	return os.Rename(aside, file)
-}
+// NotAfter is when the authority expires, and no leaf of it is valid any more.
+func (ca *CA) NotAfter() time.Time { return ca.cert.NotAfter }
 
 func newKey(kind KeyType) (crypto.Signer, error) {
 	switch kind {
@@ -168,4 +149,12 @@ func serial() *big.Int {
 
 func certificatePEM(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func privateKeyPEM(key crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
