@@ -49,20 +49,22 @@ var mayImport = []struct{ pkg, imports string }{
 	{"internal/devcert", ""},
 	{"internal/escape", ""},
 	{"internal/heapfloor", ""},
+	{"internal/terminal", "golang.org/x/sys"},
 	{"internal/freeport", ""}, // for tests
 	{"internal/need", ""},     // for tests
+	{"internal/manpage", ""},  // for what only "make man" runs, a test
 	{"tlsopts", "internal/nearest software.sslmate.com/src/go-pkcs12 github.com/youmark/pkcs8"},
 	{"internal/nearest", ""},
 }
 
 // forTests are packages that only tests may import, although they are no tests.
-var forTests = []string{"internal/freeport", "internal/need"}
+var forTests = []string{"internal/freeport", "internal/need", "internal/manpage"}
 
 // shared are the modules that more than one package may import, and why. Any
 // other module stays behind one package, so that replacing it changes one.
 var shared = map[string]string{
 	"golang.org/x/sync":                   "sni has one load for all who wait, bench makes folders side by side",
-	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating, cmd asks the kernel for times, sockets and rights",
+	"golang.org/x/sys":                    "proxy sets socket options, sni looks at files without allocating, cmd asks the kernel for times, sockets and rights, terminal for the width",
 	"github.com/fsnotify/fsnotify":        "sni follows certificates, cmd the configuration file",
 	"github.com/prometheus/client_golang": "metrics makes the collectors, admin serves them, proxy and cmd hand the registry over",
 	"github.com/pires/go-proxyproto":      "proxyheader writes headers and reads a load balancer's, demo reads ours as a backend does",
