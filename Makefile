@@ -11,6 +11,10 @@ INSTALL ?= yes
 # The version to build in, such as VERSION=v1.0.0; Go's own notes otherwise.
 VERSION ?=
 
+# Where "make man" and "make completions" write to.
+MANDIR ?= dist/man
+COMPLETIONDIR ?= dist/completions
+
 # The linters are pinned in a module of their own and never reach go.sum.
 tool = $(GO) tool -modfile=tools/go.mod
 # The race detector needs a C compiler. Asked when used: test/install brings one.
@@ -19,13 +23,25 @@ scripts = .ci/run test/install bench/install deploy/acme/install-certificate
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean schemas verify-kubernetes
+.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean schemas verify-kubernetes man completions
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 build: ## Build ./smtp-tlsproxy, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w$(if $(VERSION), -X main.version=$(VERSION))' -o smtp-tlsproxy ./cmd/smtp-tlsproxy
+
+# What writes the page is a test, so that nothing of it is in the program. The
+# date is that of the last commit: the same source gives the same page.
+man: ## Write the manual page into MANDIR (dist/man)
+	@MANDIR=$(abspath $(MANDIR)) MANDATE=$$(git log -1 --format=%cs 2>/dev/null || date +%F) \
+		$(GO) test -count=1 -run '^TestManual$$' $(if $(VERSION),-ldflags '-X main.version=$(VERSION)') ./cmd/smtp-tlsproxy
+
+completions: ## Write the completions of bash, zsh, fish and PowerShell into COMPLETIONDIR (dist/completions)
+	@mkdir -p $(COMPLETIONDIR)
+	@for shell in bash:smtp-tlsproxy.bash zsh:_smtp-tlsproxy fish:smtp-tlsproxy.fish powershell:smtp-tlsproxy.ps1; do \
+		$(GO) run ./cmd/smtp-tlsproxy completion "$${shell%%:*}" >"$(COMPLETIONDIR)/$${shell#*:}" || exit 1; \
+	done
 
 test: install format vet unit integration ## Run all tests, with real clients and servers where they can be installed
 
@@ -103,4 +119,4 @@ verify-kubernetes: ## Decode what the overlays and the chart render, hold it to 
 	cd deploy/verify && $(GO) mod tidy -diff && $(GO) vet . && $(GO) test -count=1 -timeout=8m $(TESTFLAGS) .
 
 clean: ## Remove what was built and unpacked here
-	rm -rf smtp-tlsproxy bench.json .cache
+	rm -rf smtp-tlsproxy bench.json .cache dist

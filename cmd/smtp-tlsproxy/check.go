@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -20,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
@@ -126,25 +124,23 @@ func (c *check) fault(field any, err error) {
 
 func (c *check) certificates() {
 	from := &c.config.Certificates
-	reports, err := sni.Check(from.Directory, sni.Options{OCSP: stapling(directoryOf(c.config).stapling), FolderOptions: readFolder})
+	reports, err := c.reports()
 	if err != nil {
 		c.fault(&from.Directory, err)
 		return
 	}
 	defaultFound := from.Default == ""
 	for report := range reports {
-		if report.Err != nil {
-			c.faults = append(c.faults, report.Err.Error())
-		}
+		faults, warnings := c.findings(report)
+		c.faults, c.notes = append(c.faults, faults...), append(c.notes, warnings...)
 		if len(report.Certificates) == 0 {
 			continue
 		}
-		c.notes = append(c.notes, report.Warnings...)
 		defaultFound = defaultFound || report.Folder == from.Default
 		c.domains = append(c.domains, c.domain(report))
 	}
 	if !defaultFound {
-		c.fault(&from.Default, fmt.Errorf("the default certificate %q is not among the folders of %s that can be served", from.Default, from.Directory))
+		c.fault(&from.Default, c.noDefault())
 	}
 	if from.Default == "" && len(c.domains) > 1 {
 		c.notes = append(c.notes, c.config.FaultAt(&from.Default,
@@ -152,14 +148,44 @@ func (c *check) certificates() {
 	}
 }
 
-// domain keeps what the summary needs of a report, and checks that the folder's
-// options go with those of every listener.
+// reports reads the folders of the certificate directory, or those named alone.
+func (c *check) reports(names ...string) (iter.Seq[sni.Report], error) {
+	from, staple := &c.config.Certificates, sni.OCSPAuto
+	if len(c.config.Listeners) > 0 { // there are none where a command has the directory alone
+		staple = stapling(directoryOf(c.config).stapling)
+	}
+	return sni.Check(from.Directory, sni.Options{Default: from.Default, OCSP: staple, FolderOptions: readFolder}, names...)
+}
+
+// findings are what is wrong with a folder, a line each, fit to be shown:
+// certificates have names that strangers chose.
+func (c *check) findings(report sni.Report) (faults, warnings []string) {
+	if report.Err != nil {
+		faults = strings.Split(report.Err.Error(), "\n")
+	}
+	faults = append(faults, c.conflicts(report)...)
+	warnings = slices.Clone(report.Warnings)
+	for _, lines := range [][]string{faults, warnings} {
+		for i, line := range lines {
+			lines[i] = escape.Text(line, "")
+		}
+	}
+	return faults, warnings
+}
+
+// noDefault tells that the default certificate can not be served.
+func (c *check) noDefault() error {
+	from := &c.config.Certificates
+	return fmt.Errorf("the default certificate %q is not among the folders of %s that can be served", from.Default, from.Directory)
+}
+
+// domain keeps what the summary needs of a report.
 func (c *check) domain(report sni.Report) domain {
 	d := domain{folder: report.Folder}
 	for _, cert := range report.Certificates {
 		leaf := cert.Leaf
-		d.rows = append(d.rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%d", report.Folder, names(leaf), keyOf(leaf),
-			leaf.NotAfter.UTC().Format(time.DateOnly), int(time.Until(leaf.NotAfter).Hours()/24)))
+		d.rows = append(d.rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%d", report.Folder, names(leaf), keyOf(leaf.PublicKey),
+			leaf.NotAfter.UTC().Format(time.DateOnly), daysLeft(leaf)))
 	}
 	own, ok := report.Options.(folder)
 	if !ok {
@@ -170,6 +196,16 @@ func (c *check) domain(report sni.Report) domain {
 	if report.ClientCA != nil {
 		d.ca = filepath.Join(path, "ca.pem")
 	}
+	return d
+}
+
+// conflicts finds what of a folder's own options does not go with those of a
+// listener.
+func (c *check) conflicts(report sni.Report) (faults []string) {
+	own, ok := report.Options.(folder)
+	if !ok || len(report.Certificates) == 0 {
+		return nil
+	}
 	for i, l := range c.config.Listeners {
 		override := own.Override()
 		_, err := override.TLS.Merge(l.TLS.Options()).Config()
@@ -177,10 +213,10 @@ func (c *check) domain(report sni.Report) domain {
 			err = override.ClientAuth(*auth, report.ClientCA).Apply(&tls.Config{})
 		}
 		if err != nil {
-			c.faults = append(c.faults, fmt.Sprintf("%s: with listener %s: %v", filepath.Join(path, "tls.yaml"), l.Name, err))
+			faults = append(faults, fmt.Sprintf("%s: with listener %s: %v", filepath.Join(c.config.Certificates.Directory, report.Folder, "tls.yaml"), l.Name, err))
 		}
 	}
-	return d
+	return faults
 }
 
 func (c *check) addresses() {
@@ -259,30 +295,4 @@ func (c *check) summary(out io.Writer) error {
 		}
 	}
 	return w.Flush()
-}
-
-// maxNames is how many names of a certificate the table shows.
-const maxNames = 3
-
-func names(leaf *x509.Certificate) string {
-	all := slices.Clone(leaf.DNSNames)
-	for _, ip := range leaf.IPAddresses {
-		all = append(all, ip.String())
-	}
-	if len(all) > maxNames {
-		all = append(all[:maxNames], fmt.Sprintf("and %d more", len(all)-maxNames))
-	}
-	return strings.Join(all, " ")
-}
-
-func keyOf(leaf *x509.Certificate) string {
-	switch key := leaf.PublicKey.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", key.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "ECDSA " + key.Curve.Params().Name
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return leaf.PublicKeyAlgorithm.String()
 }

@@ -51,13 +51,12 @@ func rootCommand() *cobra.Command {
 performs the STARTTLS exchange itself, picks each domain's certificate by SNI,
 and passes plain SMTP on to the mail server with a PROXY protocol header that
 tells who the client is.`,
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          showHelp,
 	}
-	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), probeCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), checkCommand(), certsCommand(), probeCommand(), healthcheckCommand(), versionCommand())
 	return root
 }
 
@@ -72,10 +71,18 @@ var errTold = errors.New("faults were found")
 
 // doing turns a function into the RunE of a command without arguments.
 func doing(f func(c *cobra.Command) error) func(*cobra.Command, []string) error {
-	return func(c *cobra.Command, _ []string) error {
-		if err := f(c); err != nil {
+	return doingWith(func(c *cobra.Command, _ []string) error { return f(c) })
+}
+
+// doingWith turns a function into the RunE of a command with arguments.
+func doingWith(f func(c *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		if err := f(c, args); err != nil {
 			return &faultError{err}
 		}
 		return nil
 	}
 }
+
+// showHelp is the RunE of a command that only has others below it.
+func showHelp(c *cobra.Command, _ []string) error { return c.Help() }

@@ -40,6 +40,17 @@ func (s *source) decode(data []byte, target any) bool {
 	return true
 }
 
+// adminAddress finds one value in a file that may have faults elsewhere.
+func adminAddress(data []byte) string {
+	var found struct {
+		Admin struct {
+			Address string `yaml:"address"`
+		} `yaml:"admin"`
+	}
+	_ = yaml.Unmarshal(data, &found) // it sets what it can
+	return found.Admin.Address
+}
+
 // decodeNode sets v, which is addressable, from n. What stands in v already is
 // the default of whatever n does not mention.
 func (s *source) decodeNode(n *yaml.Node, v reflect.Value) {

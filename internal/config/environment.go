@@ -89,6 +89,9 @@ func (env Environment) File() string { return env[varConfig] }
 // StandsAlone tells whether the environment is enough without a file.
 func (env Environment) StandsAlone() bool { return env[varBackend] != "" }
 
+// Directory is the certificate directory that the environment names, "" for none.
+func (env Environment) Directory() string { return env[varDirectory] }
+
 // apply puts the environment over what the file says. Without a file it is all
 // there is.
 func (s *source) apply(env Environment, cfg *Config, alone bool) {

@@ -33,6 +33,21 @@ func LoadWith(file string, env Environment) (*Config, error) {
 	return parse(file, data, env)
 }
 
+// AdminAddress is the admin.address of an environment and a file, and passes
+// over every fault: whether a running proxy is well does not depend on what has
+// become of its file since. Where none is to be found it is the default.
+func AdminAddress(file string, env Environment) string {
+	if address := env[varAdmin]; address != "" {
+		return address
+	}
+	if data, err := readFile(file); err == nil {
+		if address := adminAddress(data); address != "" {
+			return address
+		}
+	}
+	return defaults().Admin.Address
+}
+
 func readFile(file string) ([]byte, error) {
 	// Looked at before it is opened: opening a named pipe waits for a writer.
 	info, err := os.Stat(file)
