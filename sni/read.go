@@ -64,8 +64,13 @@ func (d disk) read(folder string, o Options, old *Identity, follow func(places))
 	return id, seen, err
 }
 
+func (d disk) reading(folder string) *reading {
+	return &reading{disk: d, folder: folder, path: filepath.Join(d.dir, folder), look: &look{at: time.Now()}}
+}
+
 func (d disk) readOnce(folder string, o Options, old *Identity, follow func(places)) (*Identity, *look, error) {
-	r := &reading{disk: d, folder: folder, options: o, old: old, path: filepath.Join(d.dir, folder), look: &look{at: time.Now()}}
+	r := d.reading(folder)
+	r.options, r.old = o, old
 	id, err := r.all(follow)
 	if err != nil {
 		if f, ok := errors.AsType[*FolderError](err); ok {

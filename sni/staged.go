@@ -3,7 +3,6 @@ package sni
 import (
 	"crypto"
 	"fmt"
-	"path/filepath"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
@@ -19,7 +18,7 @@ type StagedKey struct {
 // readStaged adds the staged keys of a folder to its report. One that cannot be
 // read is a warning: what is served does not depend on it.
 func (d disk) readStaged(report *Report) {
-	r := &reading{disk: d, folder: report.Folder, path: filepath.Join(d.dir, report.Folder)}
+	r := d.reading(report.Folder)
 	if err := r.list(func(places) {}); err != nil {
 		return // told by the reading of the folder
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/probe"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/terminal"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
@@ -137,5 +138,5 @@ func (f *probeFlags) print(report *probe.Report, out io.Writer) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(report)
 	}
-	return printReport(out, report, isColour(out))
+	return printReport(terminal.New(out), report)
 }

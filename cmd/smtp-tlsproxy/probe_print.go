@@ -3,41 +3,27 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/probe"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/terminal"
 )
 
 // page writes a report for people. Text of the server's is escaped in the
 // report already.
 type page struct {
-	text   strings.Builder
-	colour bool
+	text strings.Builder
+	out  terminal.Output
 }
 
-// isColour tells whether colours are wanted (https://no-color.org) and seen.
-func isColour(out io.Writer) bool {
-	file, ok := out.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-var colours = map[probe.Level]string{probe.OK: "32", probe.Note: "36", probe.Warn: "33", probe.Fail: "31"}
+var levelColours = map[probe.Level]terminal.Colour{probe.OK: terminal.Good, probe.Note: terminal.Aside, probe.Warn: terminal.Doubt, probe.Fail: terminal.Bad}
 
 // mark is a level in a column of its own.
 func (p *page) mark(l probe.Level) string {
-	word := fmt.Sprintf("%-4s", l)
-	if p.colour {
-		return "\x1b[" + colours[l] + "m" + word + "\x1b[0m"
-	}
-	return word
+	return p.out.Paint(levelColours[l], fmt.Sprintf("%-4s", l))
 }
 
 func (p *page) line(format string, args ...any) {
@@ -72,8 +58,8 @@ func cut(cell string) string {
 	return cell
 }
 
-func printReport(out io.Writer, r *probe.Report, colour bool) error {
-	p := &page{colour: colour}
+func printReport(out terminal.Output, r *probe.Report) error {
+	p := &page{out: out}
 	p.target(r)
 	for i := range r.Sessions {
 		p.session(&r.Sessions[i])

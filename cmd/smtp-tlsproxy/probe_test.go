@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/probe"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/terminal"
 )
 
 // reports are what the golden files show. TLSPROXY_UPDATE=1 writes them anew.
@@ -72,9 +74,9 @@ func reports() map[string]*probe.Report {
 func TestProbe_Golden(t *testing.T) {
 	t.Parallel()
 	for name, report := range reports() {
-		for suffix, colour := range map[string]bool{".txt": false, ".colour.txt": true} {
+		for suffix, output := range map[string]func(io.Writer) terminal.Output{".txt": terminal.New, ".colour.txt": terminal.Coloured} {
 			var got bytes.Buffer
-			if err := printReport(&got, report, colour); err != nil {
+			if err := printReport(output(&got), report); err != nil {
 				t.Fatal(err)
 			}
 			file := filepath.Join("testdata", "probe", name+suffix)

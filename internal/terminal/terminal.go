@@ -43,6 +43,9 @@ func New(w io.Writer) Output {
 	return o
 }
 
+// Coloured is an output that shows colours, whatever it is.
+func Coloured(w io.Writer) Output { return Output{Writer: w, colour: true} }
+
 // IsTerminal reports whether a person looks at it.
 func (o Output) IsTerminal() bool { return o.width > 0 }
 
@@ -55,6 +58,7 @@ const (
 	Good  Colour = "32" // green
 	Doubt Colour = "33" // yellow
 	Bad   Colour = "31" // red
+	Aside Colour = "36" // cyan
 	Title Colour = "1"  // bold
 )
 
