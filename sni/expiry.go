@@ -127,12 +127,8 @@ func (s *Store) tellExpiring() {
 // is known: loaded or not (see Options.Survey). The sequence is as of its use.
 func (s *Store) Expiries() iter.Seq2[string, []Expiry] {
 	return func(yield func(string, []Expiry) bool) {
-		x := s.index.Load()
-		for i := range x.len() {
-			s.publishing.Lock()
-			notAfter := x.known[i].notAfter
-			s.publishing.Unlock()
-			if all := notAfter.public(); len(all) > 0 && !yield(strings.Clone(x.folder(i)), all) {
+		for k := range s.Known() {
+			if all := k.Expiries(); len(all) > 0 && !yield(strings.Clone(k.Folder), all) {
 				return
 			}
 		}
