@@ -27,6 +27,7 @@ func (s *session) explainHandshake(failed *failedHandshake) {
 	line = append(line, failed.attributes()...)
 	line = append(line,
 		slog.String("why", s.why(failed)),
+		slog.String("meaning", failed.reason.Meaning()),
 		slog.String("mend", failed.reason.Mend()),
 		slog.String("client_versions", list(info.SupportedVersions, versionName)),
 		slog.String("client_ciphers", list(info.CipherSuites, tlsopts.CipherSuiteName)),
@@ -72,5 +73,5 @@ func (s *session) why(failed *failedHandshake) string {
 		return "no shared cipher suite that fits the certificate's key, or no signature algorithm of it: the client takes " +
 			list(info.SignatureSchemes, tls.SignatureScheme.String)
 	}
-	return escape.Field(failed.reason.Meaning() + ": " + failed.err.Error())
+	return escape.Field(failed.err.Error())
 }

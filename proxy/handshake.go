@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"syscall"
 	"time"
@@ -45,11 +46,12 @@ func (s *session) handshake() *ending {
 	if s.checksHealth(err) {
 		return &ending{metrics.SessionPreTLS, fmt.Errorf("before TLS: %w", err)}
 	}
-	failed := s.failedHandshake(err)
+	failed := s.failedHandshake(s.conn.clearAlert(err))
 	s.metrics.HandshakeFailed(failed.reason)
 	if failed.alerted {
 		s.metrics.ClientAlert(failed.alert)
 	}
+	s.remember(failed)
 	s.explainHandshake(failed)
 	if s.Mode == ModeSTARTTLS {
 		s.metrics.STARTTLS(metrics.STARTTLSHandshakeFailed)
@@ -70,6 +72,25 @@ func (s *session) failedHandshake(err error) *failedHandshake {
 	f.alert, f.alerted = tlsopts.RemoteAlert(err)
 	return f
 }
+
+// clearAlert finds the alert of a client that sends it without encryption when
+// it is due under keys already, as OpenSSL does that refuses a certificate in
+// TLS 1.3. To crypto/tls that is a record that can not be decrypted.
+func (c *clientConn) clearAlert(err error) error {
+	const alert, warning, fatal = 21, 1, 2
+	local, ok := errors.AsType[*net.OpError](err)
+	if !ok || local.Op != "local error" || local.Err == nil || local.Err.Error() != textBadMAC {
+		return err
+	}
+	record := c.turn.tail
+	if record[0] != alert || record[1] != 3 || record[3] != 0 || record[4] != 2 || record[5] != warning && record[5] != fatal {
+		return err
+	}
+	return &net.OpError{Op: "remote error", Err: tls.AlertError(record[6])}
+}
+
+// textBadMAC is what crypto/tls says of the alert bad_record_mac.
+var textBadMAC = tls.AlertError(20).Error()
 
 func (f *failedHandshake) Error() string { return "TLS handshake: " + f.err.Error() }
 func (f *failedHandshake) Unwrap() error { return f.err }

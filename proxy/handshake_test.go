@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"os"
@@ -284,4 +285,36 @@ func drip(conn net.Conn, every time.Duration) {
 		time.Sleep(every)
 		_, err = conn.Write([]byte{0})
 	}
+}
+
+// clearAlerter replaces what a client sends behind its ClientHello by an alert
+// in the clear, as OpenSSL does that refuses a certificate in TLS 1.3.
+type clearAlerter struct {
+	net.Conn
+	wrote int
+}
+
+func (c *clearAlerter) Write(p []byte) (int, error) {
+	if c.wrote++; c.wrote == 1 {
+		return c.Conn.Write(p)
+	}
+	if _, err := c.Conn.Write([]byte{21, 3, 3, 0, 2, 2, 48}); err != nil { // fatal, unknown_ca
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func TestClientAlertInTheClear(t *testing.T) {
+	t.Parallel()
+	srv := serve(t, listenerTo(t, proxy.ModeImplicitTLS, newBackend(t, mailServer).address))
+	c := srv.client(proxy.ModeImplicitTLS.String())
+	config := &tls.Config{ServerName: "a.example", MinVersion: tls.VersionTLS13, RootCAs: x509.NewCertPool()}
+	if err := tls.Client(&clearAlerter{Conn: c.conn}, config).Handshake(); err == nil {
+		t.Fatal("the client trusts nobody, and is served")
+	}
+	srv.eventually("the failure is kept", func() bool { return len(srv.Failures()) == 1 })
+	if got := srv.Failures()[0]; got.Reason != "client_rejected_certificate" || got.Alert != "unknown_ca" {
+		t.Errorf("%+v", got)
+	}
+	srv.counts(1, "tls_client_alerts_total", "alert", "unknown_ca")
 }

@@ -25,6 +25,8 @@ type Server struct {
 	full    seldom
 	foreign seldom // peers that no listener trusts
 
+	failures failures // of handshakes
+
 	draining context.Context // ends when Shutdown begins
 	drain    context.CancelFunc
 	killed   context.Context // ends when sessions are to be cut

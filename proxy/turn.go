@@ -12,11 +12,13 @@ import (
 type turn struct {
 	limit.Turn
 	ctx context.Context // of the handshake; nil outside of it
+	// tail is what the client sent last; see clearAlert.
+	tail [7]byte
 }
 
 // beginTurns bounds what a handshake computes, until endTurns.
 func (c *clientConn) beginTurns(ctx context.Context) {
-	c.turn = turn{c.session.srv.limits.Turn(), ctx}
+	c.turn = turn{Turn: c.session.srv.limits.Turn(), ctx: ctx}
 }
 
 // endTurns is for every end of a handshake, a panic too.
@@ -35,6 +37,9 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	}
 	c.turn.Yield()
 	n, err := c.Conn.Read(p)
+	if tail := n - len(c.turn.tail); tail >= 0 {
+		copy(c.turn.tail[:], p[tail:n])
+	}
 	if err != nil {
 		return n, err
 	}

@@ -2,8 +2,6 @@ package test
 
 import (
 	"crypto/tls"
-	"encoding/json"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,21 +151,8 @@ func TestFolder_Status(t *testing.T) {
 	t.Parallel()
 	certs := newCertificates(t)
 	p := startProxy(t, setup{certificates: certs, backend: startRecorder(t, withHeader).address})
-	status := func() (now struct {
-		Ready        bool
-		Listeners    []struct{ Name string }
-		Certificates struct {
-			Indexed, Loaded int
-			Broken          map[string]string
-		}
-	}) {
-		code, body := get("http://" + p.admin + "/status.json")
-		if err := json.Unmarshal([]byte(body), &now); code != http.StatusOK || err != nil {
-			t.Fatalf("/status.json: %d %v\n%s", code, err, body)
-		}
-		return now
-	}
-	if now := status(); !now.Ready || len(now.Listeners) != 2 || now.Certificates.Indexed != 4 || len(now.Certificates.Broken) != 0 {
+	now := p.status(t, "")
+	if !now.Ready || len(now.Listeners) != 2 || now.Certificates.Indexed != 4 || now.Certificates.States.Broken != 0 {
 		t.Errorf("status %+v", now)
 	}
 	key := filepath.Join(certs.dir, "a.example", "key.pem")
@@ -177,7 +162,8 @@ func TestFolder_Status(t *testing.T) {
 	}
 	writeFile(t, key, "broken")
 	eventually(t, "the folder is named", func() bool {
-		return strings.Contains(status().Certificates.Broken["a.example"], "key.pem")
+		all := p.status(t, "?state=broken").Certificates.Domains.List
+		return len(all) == 1 && all[0].Name == "a.example" && strings.Contains(all[0].Fault, "key.pem")
 	})
 	if p.metric(t, `smtp_tlsproxy_certificate_load_failed{domain="a.example"}`) != "1" {
 		t.Error("no metric names the folder")
@@ -186,7 +172,7 @@ func TestFolder_Status(t *testing.T) {
 		t.Errorf("the last good pair is out of service: %v", err)
 	}
 	writeFile(t, key, string(good))
-	eventually(t, "the folder is not named any more", func() bool { return len(status().Certificates.Broken) == 0 })
+	eventually(t, "the folder is not named any more", func() bool { return p.status(t, "").Certificates.States.Broken == 0 })
 	// All folders are looked through, asked for or not.
 	for _, name := range append([]string{"*.w.example"}, domains...) {
 		p.waitMetricSet(t, `smtp_tlsproxy_certificate_not_after_timestamp_seconds{domain="`+name+`",key_type="ecdsa"}`)

@@ -88,6 +88,7 @@ var programs = map[string]func() bool{
 	"swaks":    onPath("swaks"),
 	"openssl":  onPath("openssl"),
 	"sslscan":  onPath("sslscan"),
+	"chromium": onPath("chromium"),
 	"testssl":  onPath("testssl"),
 	"ip":       onPath("ip"),
 	"prlimit":  onPath("prlimit"),

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,6 +30,8 @@ type instance struct {
 	process            *metrics.Process
 	certificateMetrics *metrics.Certificates
 	proxyMetrics       *proxy.Metrics
+	recent             metrics.Recent
+	began              time.Time
 
 	config       *config.Config
 	certificates *certificates
@@ -40,8 +43,8 @@ type instance struct {
 	admin        *adminServer
 	started      atomic.Bool // clients are served
 	draining     atomic.Bool
-	shown        atomic.Pointer[shown]  // what is in force, for the pages of the admin address
-	refused      atomic.Pointer[string] // why the last reload was, "" or nil if it was not
+	shown        atomic.Pointer[shown]   // what is in force, for the pages of the admin address
+	refused      atomic.Pointer[refusal] // nil if the last reload was not
 	confined     atomic.Pointer[confinement]
 }
 
@@ -49,6 +52,7 @@ func newInstance(log *logging) *instance {
 	registry := prometheus.NewRegistry()
 	return &instance{
 		log:                log,
+		began:              time.Now(),
 		digestOf:           digestOf,
 		registry:           registry,
 		process:            metrics.NewProcess(registry, build()),
@@ -186,7 +190,7 @@ func (i *instance) reload(from source) {
 	if err != nil {
 		i.process.ConfigFailed()
 		text := err.Error() + i.whyNotBound(err)
-		i.refused.Store(&text)
+		i.refused.Store(&refusal{time.Now(), text})
 		i.log.Error("configuration refused; the one before it stays in force", "file", from.String(), "error", text)
 		return
 	}

@@ -1,11 +1,15 @@
 package main
 
 import (
-	"maps"
-	"net/netip"
+	"cmp"
+	"os"
+	"slices"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/admin"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/config"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/proxy"
 )
 
@@ -15,83 +19,35 @@ type shown struct {
 	since        time.Time
 	config       *config.Config
 	certificates *certificates
-	listeners    []listenerStatus
+	listeners    []admin.Listener // without what is counted
 }
 
-// status is /status.json.
-type status struct {
-	Version       string              `json:"version"`
-	Ready         bool                `json:"ready"`
-	Reason        string              `json:"reason,omitempty"` // why not
-	Configuration configurationStatus `json:"configuration"`
-	Listeners     []listenerStatus    `json:"listeners"`
-	Backends      []backendStatus     `json:"backends"`
-	Certificates  certificatesStatus  `json:"certificates"`
-}
-
-type configurationStatus struct {
-	InForceSince time.Time `json:"in_force_since"`
-	Refused      string    `json:"refused,omitempty"` // why the last reload changed nothing
-}
-
-type listenerStatus struct {
-	Name    string `json:"name"`
-	Address string `json:"address"`
-	Mode    string `json:"mode"`
-	Backend string `json:"backend"`
-	// TrustedProxies are the load balancers of which a PROXY header is wanted.
-	TrustedProxies []netip.Prefix `json:"proxy_protocol_trusted,omitempty"`
-}
-
-type backendStatus struct {
-	Name      string          `json:"name"`
-	Hostname  string          `json:"hostname,omitempty"` // what the newest good health check heard
-	Keywords  []string        `json:"keywords,omitempty"` // likewise: what EHLO offers before TLS
-	Addresses []addressStatus `json:"addresses"`
-}
-
-type addressStatus struct {
-	Address     string     `json:"address"`
-	Host        string     `json:"host,omitempty"` // the name that it was looked up from
-	State       string     `json:"state"`
-	Since       *time.Time `json:"since,omitempty"`
-	Connections int        `json:"connections"`
-	LastError   string     `json:"last_error,omitempty"` // stays when it is up again
-	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
-}
-
-type certificatesStatus struct {
-	Directory string            `json:"directory"`
-	Indexed   int               `json:"indexed"`
-	Loaded    int               `json:"loaded"`
-	Broken    map[string]string `json:"broken"` // by folder, why; "" is the directory
-	Expiring  []expiringStatus  `json:"expiring"`
-}
-
-// expiringWithin is how near the end of a certificate is that is shown.
-const expiringWithin = 30 * 24 * time.Hour
-
-type expiringStatus struct {
-	Domain   string    `json:"domain"`
-	KeyType  string    `json:"key_type"`
-	NotAfter time.Time `json:"not_after"`
+// refusal is a reload that changed nothing.
+type refusal struct {
+	at  time.Time
+	why string
 }
 
 // show puts what is in force before the eyes of those who ask.
 func (i *instance) show() {
 	s := &shown{since: time.Now(), config: i.config, certificates: i.certificates}
 	for _, l := range i.config.Listeners {
-		s.listeners = append(s.listeners, listenerStatus{
-			Name: l.Name, Address: i.server.Addr(l.Name).String(), Mode: string(l.Mode), Backend: l.Backend,
-			TrustedProxies: trustedOf(l),
+		s.listeners = append(s.listeners, admin.Listener{
+			Name: l.Name, Address: i.server.Addr(l.Name).String(), Mode: string(l.Mode), STARTTLS: string(l.STARTTLS),
+			Backend: l.Backend, TrustedProxies: trustedOf(l),
 		})
 	}
 	i.shown.Store(s)
 }
 
 // status is for admin.Config.
-func (i *instance) status() any {
-	now := status{Version: build().Version}
+func (i *instance) status(query admin.Query) admin.Status {
+	at := time.Now()
+	now := admin.Status{
+		Version: build().Version, At: at.UTC().Round(time.Millisecond), StartedAt: i.began.UTC().Round(time.Millisecond),
+		UptimeSeconds: int64(at.Sub(i.began) / time.Second), Draining: i.draining.Load(),
+	}
+	now.Host, _ = os.Hostname() // without a name it is not told
 	if err := i.ready(); err != nil {
 		now.Reason = err.Error()
 	} else {
@@ -101,27 +57,95 @@ func (i *instance) status() any {
 	if s == nil {
 		return now
 	}
-	now.Configuration.InForceSince = s.since
+	now.Configuration.InForceSince = s.since.UTC().Round(time.Millisecond)
 	if refused := i.refused.Load(); refused != nil {
-		now.Configuration.Refused = *refused
+		now.Configuration.Refused, now.Configuration.RefusedAt = escape.Text(refused.why, "\n\t"), unlessZero(refused.at)
 	}
-	now.Listeners = s.listeners
+	i.count(&now, s.listeners)
 	now.Backends = backendStatuses(i.server.Backends())
-	now.Certificates = s.certificates.status()
+	now.Certificates = s.certificates.status(query, at)
+	now.Failures = failures(i.server.Failures())
 	return now
 }
 
-func backendStatuses(backends []proxy.BackendStatus) []backendStatus {
-	var all []backendStatus
+// sample remembers every few seconds what was counted, until done is closed:
+// the rates of the last minute come from that.
+func (i *instance) sample(done <-chan struct{}) {
+	i.recent.Sample(i.began, metrics.Counted{})
+	every := time.NewTicker(metrics.SampleEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-done:
+			return
+		}
+		if counted, err := i.proxyMetrics.Counted(); err == nil {
+			i.recent.Sample(time.Now(), counted)
+		}
+	}
+}
+
+// count tells what the metrics have counted.
+func (i *instance) count(now *admin.Status, listeners []admin.Listener) {
+	now.Listeners = slices.Clone(listeners)
+	counted, err := i.proxyMetrics.Counted()
+	if err != nil { // which would be a bug in a collector, and /metrics tells it, too
+		i.log.Error("status page", "error", err)
+		return
+	}
+	lasted, grown := i.recent.Since(now.At, counted)
+	for n := range now.Listeners {
+		l := &now.Listeners[n]
+		all, last := counted.Listeners[l.Name], grown[l.Name]
+		l.Connections = all.Open
+		l.Handshakes = admin.HandshakesOf(all.Done, all.Failed)
+		l.LastMinute = admin.HandshakesOf(last.Done, last.Failed)
+		l.HandshakesPerSecond = float64(l.LastMinute.Count) / max(1, lasted.Seconds()) // just after the start less than a second
+	}
+	now.TLS = mixOf(counted.Negotiated)
+}
+
+// mixOf sums up what handshakes agreed on, the most frequent first.
+func mixOf(negotiated []metrics.Negotiated) admin.TLS {
+	var sum admin.TLS
+	versions, ciphers, groups := map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
+	for _, n := range negotiated {
+		sum.Handshakes += n.Count
+		if n.Resumed {
+			sum.Resumed += n.Count
+		}
+		versions[n.Version] += n.Count
+		ciphers[n.Cipher] += n.Count
+		groups[n.Group] += n.Count
+	}
+	sum.ResumedShare = float64(sum.Resumed) / float64(max(1, sum.Handshakes))
+	sum.Versions, sum.Ciphers, sum.Groups = shares(versions, sum.Handshakes), shares(ciphers, sum.Handshakes), shares(groups, sum.Handshakes)
+	return sum
+}
+
+func shares(counts map[string]uint64, whole uint64) []admin.Share {
+	all := []admin.Share{}
+	for name, count := range counts {
+		all = append(all, admin.Share{Name: name, Count: count, Share: float64(count) / float64(max(1, whole))})
+	}
+	slices.SortFunc(all, func(a, b admin.Share) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+func backendStatuses(backends []proxy.BackendStatus) []admin.Backend {
+	all := []admin.Backend{}
 	for _, b := range backends {
-		now := backendStatus{Name: b.Name, Hostname: b.Hostname, Keywords: b.Keywords}
+		now := admin.Backend{Name: b.Name, Hostname: b.Hostname, Keywords: b.Keywords, Addresses: []admin.Address{}}
 		for _, a := range b.Addresses {
-			one := addressStatus{
+			one := admin.Address{
 				Address: a.Address, Host: a.Host, State: a.State.String(), Since: unlessZero(a.Since),
 				Connections: a.Open, LastErrorAt: unlessZero(a.LastErrorAt),
 			}
 			if a.LastError != nil {
-				one.LastError = a.LastError.Error()
+				one.LastError = escape.Text(a.LastError.Error(), "")
 			}
 			now.Addresses = append(now.Addresses, one)
 		}
@@ -130,24 +154,21 @@ func backendStatuses(backends []proxy.BackendStatus) []backendStatus {
 	return all
 }
 
+func failures(newest []proxy.Failure) []admin.Failure {
+	all := []admin.Failure{}
+	for _, f := range newest {
+		all = append(all, admin.Failure{
+			At: f.At.UTC().Round(time.Millisecond), Listener: f.Listener, Client: f.Client, ServerName: f.ServerName,
+			Reason: string(f.Reason), Alert: f.Alert, Meaning: f.Reason.Meaning(), Mend: f.Reason.Mend(), Detail: f.Detail,
+		})
+	}
+	return all
+}
+
 func unlessZero(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
+	t = t.UTC().Round(time.Millisecond)
 	return &t
-}
-
-func (c *certificates) status() certificatesStatus {
-	state := c.state()
-	now := certificatesStatus{Directory: c.from.Directory, Indexed: state.Indexed, Loaded: state.Loaded, Expiring: []expiringStatus{}}
-	soon := time.Now().Add(expiringWithin)
-	for e := range state.Expiries {
-		if e.NotAfter.Before(soon) {
-			now.Expiring = append(now.Expiring, expiringStatus{e.Domain, e.KeyType, e.NotAfter})
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now.Broken = maps.Clone(c.broken)
-	return now
 }

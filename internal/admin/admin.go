@@ -8,6 +8,7 @@
 package admin
 
 import (
+	"bytes"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -33,9 +34,9 @@ type Config struct {
 	// Ready returns why the program should get no clients now, for /readyz.
 	// Nil is a program that is always ready.
 	Ready func() error
-	// Status returns what /status.json shows, as encoding/json writes it. Nil
-	// is no such page.
-	Status func() any
+	// Status returns what /status.json and the page at / show. Nil is no such
+	// pages.
+	Status func(Query) Status
 	// Pprof adds /debug/pprof/.
 	Pprof bool
 	// Logger gets the faults of the pages; nil discards them. Requests are
@@ -57,6 +58,8 @@ func New(config Config) http.Handler {
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", config.readyz)
 	if config.Status != nil {
+		mux.HandleFunc("GET /{$}", config.page)
+		mux.HandleFunc("GET /status.css", styles)
 		mux.HandleFunc("GET /status.json", config.status)
 	}
 	if config.Pprof {
@@ -104,20 +107,46 @@ func (c Config) readyz(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(answer) // as in healthz
 }
 
-// status tells how things stand, for people and scripts.
-func (c Config) status(w http.ResponseWriter, _ *http.Request) {
+// status tells how things stand, for scripts.
+func (c Config) status(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")
-	_ = out.Encode(c.Status()) // as in healthz
+	_ = out.Encode(c.Status(queryOf(r.URL.Query()))) // as in healthz
 }
 
-// guarded keeps browsers from guessing at types, and all from storing what is
-// true only now.
+// page tells the same, for people.
+func (c Config) page(w http.ResponseWriter, r *http.Request) {
+	var text bytes.Buffer
+	if err := writePage(&text, c.Status(queryOf(r.URL.Query()))); err != nil {
+		c.logger().Error("status page: this is a bug, please report it", "error", err)
+		http.Error(w, "the page can not be shown; status.json tells the same", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", policy)
+	_, _ = w.Write(text.Bytes()) // as in healthz
+}
+
+func styles(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/css; charset=utf-8")
+	_, _ = w.Write(styleSheet) // as in healthz
+}
+
+// policy lets the page have our style sheet and our form. Whatever a client
+// might smuggle into it by its server name, no browser runs it or loads
+// anything for it.
+const policy = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// guarded keeps browsers from guessing at types, showing the pages within
+// others, and telling others where they are; and all from storing what is true
+// only now.
 func guarded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Frame-Options", "DENY")
+		w.Header().Set("Referrer-Policy", "no-referrer")
 		h.ServeHTTP(w, r)
 	})
 }

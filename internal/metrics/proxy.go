@@ -36,6 +36,7 @@ type Proxy struct {
 	healthChecks      *prometheus.CounterVec
 	sni               *prometheus.CounterVec
 	panics            prometheus.Counter
+	shown             *prometheus.Registry // what Counted reads
 
 	domainsMu sync.RWMutex                  // guards domains
 	domains   map[string]prometheus.Counter // the closed set of sni_requests_total
@@ -96,6 +97,7 @@ func NewProxy(reg prometheus.Registerer) *Proxy {
 		listeners: make(map[string]*Listener),
 		backends:  make(map[string]*Backend),
 	}
+	p.shown = shownOf(p.open, p.handshakes)
 	p.AddDomain(DomainNone)
 	p.AddDomain(DomainOther)
 	return p
