@@ -19,11 +19,12 @@ COMPLETIONDIR ?= dist/completions
 tool = $(GO) tool -modfile=tools/go.mod
 # The race detector needs a C compiler. Asked when used: test/install brings one.
 race = $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && echo -race)
-scripts = .ci/run test/install bench/install deploy/acme/install-certificate
+scripts = .ci/run bench/install deploy/acme/install-certificate deploy/release $(addprefix deploy/debian/,build postinst prerm postrm) \
+	test/install test/verify-container test/verify-package test/verify-release
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods verify lint vuln clean schemas verify-kubernetes man completions
+.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods release verify lint vuln schemas verify-container verify-kubernetes verify-package verify-release man completions clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -34,7 +35,7 @@ build: ## Build ./smtp-tlsproxy, one static binary
 # What writes the page is a test, so that nothing of it is in the program. The
 # date is that of the last commit: the same source gives the same page.
 man: ## Write the manual page into MANDIR (dist/man)
-	@MANDIR=$(abspath $(MANDIR)) MANDATE=$$(git log -1 --format=%cs 2>/dev/null || date +%F) \
+	@MANDIR=$(abspath $(MANDIR)) MANDATE=$$(date -u -d "@$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)}" +%F) \
 		$(GO) test -count=1 -run '^TestManual$$' $(if $(VERSION),-ldflags '-X main.version=$(VERSION)') ./cmd/smtp-tlsproxy
 
 completions: ## Write the completions of bash, zsh, fish and PowerShell into COMPLETIONDIR (dist/completions)
@@ -95,11 +96,24 @@ bench-domains: ## Measure directories of 1,000, 10,000 and 100,000 certificate f
 bench-floods: build ## Measure how long a good client waits while others flood the proxy
 	$(GO) run ./bench/floods -binary ./smtp-tlsproxy
 
-verify: lint schemas vuln verify-kubernetes ## Check everything that is not a test: the linters, the schemas, the vulnerabilities, what is deployed
+release: man completions ## Build a release into dist/release: VERSION=v1.0.0, or what git says
+	VERSION='$(VERSION)' deploy/release dist/release
+
+verify: lint schemas vuln verify-kubernetes verify-release verify-package verify-container ## Check everything that is not a test: the linters, the schemas, the vulnerabilities, what is deployed
+
+verify-release: man completions install ## Build a release twice, compare it, and check what it says of itself
+	test/verify-release
+
+verify-package: man completions install ## Install, run, upgrade and purge the Debian package, beside this machine's files
+	test/verify-package
+
+verify-container: install ## Do what the container file says, without an engine
+	test/verify-container
 
 lint: format vet ## Check format, vet, staticcheck, go.mod and the scripts
 	$(tool) staticcheck ./...
 	$(GO) mod tidy -diff
+	cd tools && $(GO) vet ./... && $(GO) tool staticcheck ./...
 	@if command -v shellcheck >/dev/null; then set -x; shellcheck $(scripts); else echo "no shellcheck: the scripts are not checked"; fi
 
 schemas: ## Hold docs/*.schema.json against configuration files, with a validator

@@ -105,7 +105,9 @@ var programs = map[string]func() bool{
 	"opensmtpd": func() bool {
 		return isFile(filepath.Join(opensmtpdFolder(), "usr", "sbin", "smtpd"))
 	},
-	"smtp-server": hasModule("smtp-server"),
+	"smtp-server":     hasModule("smtp-server"),
+	"systemd-analyze": onPath("systemd-analyze"),
+	"yaml":            func() bool { return exec.Command(python, "-c", "import yaml").Run() == nil },
 	"submission-login": func() bool {
 		return isFile(dovecotSubmissionLogin)
 	},

@@ -10,8 +10,10 @@ import (
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
 )
 
-// version is set by the linker for a release: -ldflags "-X main.version=v1.0.0".
-var version string
+// Both are set by the linker for a release, as with -ldflags "-X main.version=v1.0.0":
+// an image or an unpacked archive is built without the repository from which
+// the Go tool would take them.
+var version, revision string
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -29,25 +31,32 @@ func versionCommand() *cobra.Command {
 
 // build tells which program this is, as far as the Go tool noted it.
 func build() metrics.Build {
-	b := metrics.Build{Version: version, Revision: "unknown"}
+	b := metrics.Build{Version: version, Revision: revision}
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return b
-	}
-	if b.Version == "" {
+	if b.Version == "" && ok {
 		b.Version = info.Main.Version
 	}
-	changed := ""
+	if b.Revision == "" && ok {
+		b.Revision = noted(info)
+	}
+	if b.Revision == "" {
+		b.Revision = "unknown"
+	}
+	return b
+}
+
+// noted is the commit that the Go tool found, "" where it looked for none.
+func noted(info *debug.BuildInfo) string {
+	commit, changed := "", ""
 	for _, setting := range info.Settings {
 		switch setting.Key {
 		case "vcs.revision":
-			b.Revision = setting.Value
+			commit = setting.Value
 		case "vcs.modified":
 			if setting.Value == "true" {
 				changed = "-changed"
 			}
 		}
 	}
-	b.Revision += changed
-	return b
+	return commit + changed
 }
