@@ -41,6 +41,9 @@ func (s *session) relay(conn net.Conn, greeting []byte) *ending {
 	r := &relay{session: s}
 	idle := newIdleWatch(s.Timeouts.RelayIdle, func() { r.stop(&ending{metrics.SessionIdleTimeout, errIdle}) })
 	r.client = &leg{Conn: s.stream(), idle: idle, sent: &s.toClient, count: s.metrics.BytesToClient}
+	if s.tls != nil {
+		r.client.now = s.conn
+	}
 	r.backend = &leg{Conn: conn, idle: idle, sent: &s.toBackend, count: s.metrics.BytesToBackend}
 	r.filter = starttls.NewFilter(r.client, r.backend, starttls.FilterConfig{
 		Hostname: s.Hostname, ID: s.id, Message: r.message, Plaintext: s.plaintext, Trace: s.trace(),

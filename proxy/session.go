@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
@@ -51,6 +52,11 @@ type clientConn struct {
 	net.Conn
 	session *session
 	turn    turn
+
+	// waitless makes Read return errWait rather than wait. Only who reads under
+	// TLS sets it.
+	waitless bool
+	raw      syscall.RawConn // for that; nil until then
 }
 
 // CloseWrite ends our direction of the connection.

@@ -32,7 +32,10 @@ func (c *clientConn) endTurns() {
 // holds none. Writes are not worth the change. A server's flight fits the
 // socket's buffer, whatever the client does.
 func (c *clientConn) Read(p []byte) (int, error) {
-	if c.turn.ctx == nil {
+	switch {
+	case c.waitless:
+		return c.readNow(p)
+	case c.turn.ctx == nil:
 		return c.Conn.Read(p)
 	}
 	c.turn.Yield()

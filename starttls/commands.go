@@ -18,7 +18,7 @@ const (
 
 // maxCommandLine is the longest command that is followed. AUTH needs 12,288
 // octets (RFC 4954 section 4.5.1); no other command needs more.
-const maxCommandLine = bigBuffer
+const maxCommandLine = 16 << 10
 
 // CopyCommands passes the client's bytes on to the backend until the client
 // ends its stream, and then returns nil, or ErrTruncated. A line that was cut
@@ -33,7 +33,7 @@ func (f *Filter) CopyCommands() error {
 	w := &f.window
 	defer func() { w.end = 0; w.release() }()
 	for {
-		if err := w.read(f.commands); err != nil {
+		if err := w.read(f.commands, f.phase == inData || f.phase == inChunk); err != nil {
 			if errors.Is(err, io.EOF) {
 				return f.endOfCommands()
 			}
@@ -127,6 +127,7 @@ func (f *Filter) stepPipe(rest []byte) error {
 
 // stepLine follows one line, a command or the answer to a 334.
 func (f *Filter) stepLine(rest []byte) error {
+	rest = rest[:min(len(rest), maxCommandLine)]
 	n := bytes.IndexByte(rest, '\n') + 1
 	if n == 0 && len(rest) < maxCommandLine {
 		return nil

@@ -17,15 +17,23 @@ const maxEHLOReply = 64 << 10
 // CopyCommands did, or the error of a connection.
 func (f *Filter) CopyReplies() error {
 	defer f.end()
-	var buf [smallBuffer]byte
+	var small [smallBuffer]byte
+	buf := small[:]
+	defer func() { giveBack(buf) }()
 	for {
-		n, err := f.backend.Read(buf[:])
+		n, err := f.backend.Read(buf)
 		for part := buf[:n]; len(part) > 0; {
 			used, err := f.reply(part)
 			if err != nil {
 				return err
 			}
 			part = part[used:]
+		}
+		if full := n == len(buf); full && n == smallBuffer {
+			buf = bigBuffers.Get().(*[bigBuffer]byte)[:]
+		} else if !full && len(buf) == bigBuffer {
+			giveBack(buf)
+			buf = small[:]
 		}
 		switch {
 		case err == nil:

@@ -7,7 +7,7 @@ import (
 
 const (
 	smallBuffer = 4 << 10  // what an idle session holds in each direction
-	bigBuffer   = 16 << 10 // what a busy one borrows: the most that one TLS record brings
+	bigBuffer   = 64 << 10 // what a busy one borrows: four TLS records, or one of a socket's buffers
 )
 
 var bigBuffers = sync.Pool{New: func() any { return new([bigBuffer]byte) }}
@@ -21,15 +21,34 @@ type window struct {
 	end   int // read up to here
 }
 
-// read adds the client's next bytes. There is always room: follow leaves less
-// than a whole buffer, and compact changes a full small one for a big one.
-func (w *window) read(client io.Reader) error {
-	n, err := client.Read(w.buf[w.end:])
-	w.end += n
-	if n > 0 {
-		return nil // an error comes again
+// ReaderNow is a connection that can be read without waiting, which
+// [Filter.CopyCommands] makes use of with bulk data: crypto/tls reads one record
+// at a time, and four of them in one write cost the backend and the system less.
+// ReadNow returns 0 and no error where it would have to wait.
+type ReaderNow interface {
+	ReadNow(p []byte) (int, error)
+}
+
+// read adds the client's next bytes: as many as there are of bulk data, no more
+// than a command line may have otherwise. There is always room: follow leaves
+// less than that, and compact changes a full small buffer for a big one.
+func (w *window) read(client io.Reader, bulk bool) error {
+	room := w.buf[:min(len(w.buf), maxCommandLine)]
+	if bulk {
+		room = w.buf
 	}
-	return err
+	n, err := client.Read(room[w.end:])
+	w.end += n
+	if n == 0 {
+		return err
+	}
+	if now, ok := client.(ReaderNow); ok && len(room) == bigBuffer {
+		for n > 0 && err == nil && w.end < len(room) {
+			n, err = now.ReadNow(room[w.end:])
+			w.end += n
+		}
+	}
+	return nil // an error comes again
 }
 
 // compact moves what is left to the front. A buffer that was filled is changed
@@ -56,6 +75,13 @@ func (w *window) release() {
 		return
 	}
 	copy(w.small[:], w.buf[:w.end])
-	bigBuffers.Put((*[bigBuffer]byte)(w.buf))
+	giveBack(w.buf)
 	w.buf = w.small[:]
+}
+
+// giveBack ends the use of a buffer, if it was borrowed.
+func giveBack(buf []byte) {
+	if len(buf) == bigBuffer {
+		bigBuffers.Put((*[bigBuffer]byte)(buf))
+	}
 }
