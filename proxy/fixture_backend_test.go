@@ -31,6 +31,7 @@ type fakeBackend struct {
 	running  sync.WaitGroup
 	mu       sync.Mutex
 	peers    []*peer
+	stopped  bool
 }
 
 // newBackend serves on loopback until the test ends.
@@ -68,6 +69,7 @@ func (b *fakeBackend) kill() {
 // stop closes what is open, waits for the scripts, and reports their faults.
 func (b *fakeBackend) stop() {
 	b.mu.Lock()
+	b.stopped = true
 	for _, p := range b.peers {
 		p.conn.Close()
 	}
@@ -87,8 +89,12 @@ func (b *fakeBackend) begin(conn net.Conn) {
 		runtime.Goexit()
 	}
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped { // a session that the test left behind
+		conn.Close()
+		return
+	}
 	b.peers = append(b.peers, p)
-	b.mu.Unlock()
 	b.running.Go(func() {
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(p.patience))
