@@ -107,6 +107,7 @@ var programs = map[string]func() bool{
 	},
 	"smtp-server":     hasModule("smtp-server"),
 	"systemd-analyze": onPath("systemd-analyze"),
+	"nginx-mail":      func() bool { return onPath("nginx")() && isFile(nginxMail) },
 	"yaml":            func() bool { return exec.Command(python, "-c", "import yaml").Run() == nil },
 	"submission-login": func() bool {
 		return isFile(dovecotSubmissionLogin)
