@@ -195,6 +195,19 @@ func TestPackageMapPointsDown(t *testing.T) {
 	}
 }
 
+// TestArchitecturePageHasEveryPackage: who looks for a package's reason finds it.
+func TestArchitecturePageHasEveryPackage(t *testing.T) {
+	page, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range mayImport {
+		if !strings.Contains(string(page), "`"+row.pkg+"`") {
+			t.Errorf("docs/architecture.md does not say what %s does", row.pkg)
+		}
+	}
+}
+
 func TestModulesStayBehindOnePackage(t *testing.T) {
 	behind := map[string][]string{}
 	for _, row := range mayImport {
