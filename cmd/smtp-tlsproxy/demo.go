@@ -134,18 +134,18 @@ func (i *instance) showMainJob(out io.Writer, dir, caFile string) error {
 func (i *instance) showCommands(out io.Writer, cfg *config.Config, caFile string) {
 	implicit, starttls := i.server.Addr("submissions"), i.server.Addr("submission")
 	fmt.Fprintf(out, `
-Now you, from another terminal. A message, which appears here:
+Now you, from another terminal. A message, which appears here, with implicit TLS, with STARTTLS, and without TLS:
 
   swaks --server %[1]s --tls-on-connect --tls-sni a.localhost --to you@a.localhost
   swaks --server %[2]s --tls --tls-sni b.localhost --to you@b.localhost
-  swaks --server %[5]s --to you@localhost          (without TLS, as on port 25)
+  swaks --server %[5]s --to you@localhost
 
 The certificate by server name:
 
   openssl s_client -connect %[1]s -servername a.localhost -CAfile %[3]s -verify_hostname a.localhost -brief </dev/null
   openssl s_client -connect %[2]s -starttls smtp -servername b.localhost -CAfile %[3]s -verify_hostname b.localhost -brief </dev/null
 
-Metrics and health:
+Metrics and health, and in a browser the status page at http://%[4]s/
 
   curl http://%[4]s/metrics
   curl http://%[4]s/readyz
