@@ -81,21 +81,27 @@ func TestHookChangesNothingWhenItFails(t *testing.T) {
 	certs := newCertificates(t)
 	mine, other := filepath.Join(certs.dir, "b.example"), filepath.Join(certs.dir, "c.example")
 	newName := t.TempDir()
-	chain, key, err := certs.ca.Issue(devcert.Leaf{Names: []string{"d.example"}})
-	if err != nil {
+	fresh := issueInto(t, certs, filepath.Join(newName, "fresh"), "d.example")
+	outside := filepath.Join(newName, "outside")
+	if err := os.MkdirAll(outside, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(newName, "chain"), string(chain))
-	writeFile(t, filepath.Join(newName, "key"), string(key))
+	climbing := issueInto(t, certs, filepath.Join(newName, "climbing"), "*./../../"+filepath.Base(newName))
+	linked := issueInto(t, certs, filepath.Join(newName, "linked"), "linked.example")
+	if err := os.Symlink(outside, filepath.Join(certs.dir, "linked.example")); err != nil {
+		t.Fatal(err)
+	}
 	for want, call := range map[string]struct {
 		environment, arguments []string
 	}{
+		"is not a name for a folder":     {nil, climbing},
+		"is a link":                      {nil, linked},
 		"is not the key of":              {nil, []string{filepath.Join(mine, "cert.pem"), filepath.Join(other, "key.pem")}},
 		"is served in place of bundle":   {nil, []string{filepath.Join(mine, "cert.pem"), filepath.Join(mine, "key.pem")}},
 		"neither certbot, lego nor acme": {nil, nil},
 		"want no argument, or CHAIN and": {nil, []string{"x"}},
 		"No such file":                   {[]string{"RENEWED_LINEAGE=" + certs.dir}, nil},
-		"install -d -m 750":              {[]string{"CERTIFICATES=" + filepath.Join(certs.dir, "none")}, []string{filepath.Join(newName, "chain"), filepath.Join(newName, "key")}},
+		"install -d -m 750":              {[]string{"CERTIFICATES=" + filepath.Join(certs.dir, "none")}, fresh},
 	} {
 		output, err := runHook(certs, call.environment, call.arguments...)
 		if err == nil || !strings.Contains(output, want) {
@@ -105,4 +111,23 @@ func TestHookChangesNothingWhenItFails(t *testing.T) {
 	if made, _ := filepath.Glob(filepath.Join(certs.dir, "*", "bundle*")); len(made) > 0 {
 		t.Errorf("made: %v", made)
 	}
+	if info, err := os.Stat(outside); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("behind the link: mode %v, %v; want it untouched", info.Mode(), err)
+	}
+}
+
+// issueInto writes a chain and its key into a new folder, and returns both files.
+func issueInto(t *testing.T, certs *certificates, dir, name string) []string {
+	t.Helper()
+	chain, key, err := certs.ca.Issue(devcert.Leaf{Names: []string{name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	chainFile, keyFile := filepath.Join(dir, "chain"), filepath.Join(dir, "key")
+	writeFile(t, chainFile, string(chain))
+	writeFile(t, keyFile, string(key))
+	return []string{chainFile, keyFile}
 }
