@@ -213,6 +213,10 @@ func TestChartRefuses(t *testing.T) {
 		"a port without listener": {config("listeners: [{name: mx, address: ':2525'}]\nadmin: {address: ':9465'}"), "service.ports.submission: config has no listener of that name"},
 		"a drain that is too long": {config(listeners + "admin: {address: ':9465'}\ntimeouts: {drain: 1h30m}"),
 			"terminationGracePeriodSeconds is 150, but preStopSleepSeconds, timeouts.drain of config and 10 seconds to spare are 5420"},
+		"no port at all": {map[string]any{"service": map[string]any{"ports": map[string]any{"submissions": 0.0, "submission": int64(0), "mx": 0}}},
+			"service.ports: every port is 0"},
+		"no internal port at all": {map[string]any{"internalService": map[string]any{"ports": map[string]any{"submissions": 0}}},
+			"internalService.ports: every port is 0"},
 		"a pause that is too long": {map[string]any{"preStopSleepSeconds": 21}, "are 151"},
 	} {
 		values := map[string]any{"certificates": []any{map[string]any{"name": "mail.example.com"}}}

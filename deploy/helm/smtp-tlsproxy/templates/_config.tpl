@@ -44,6 +44,12 @@ a pod is refused here, where somebody looks.
 {{/* The ports of a Service: {facts, ports: port by listener, key: where they are}. */}}
 {{- define "smtp-tlsproxy.servicePorts" -}}
 {{- $in := . -}}
+{{- /* The NetworkPolicy would have no ports either, and to it that is all of them. */ -}}
+{{- $some := false -}}
+{{- range .ports }}{{ if . }}{{ $some = true }}{{ end }}{{ end -}}
+{{- if not $some -}}
+{{- fail (printf "%s: every port is 0, and a Service has one at least" .key) -}}
+{{- end -}}
 {{- range $listener, $port := .ports }}
 {{- if $port }}
 - name: {{ $listener | replace "_" "-" }}
