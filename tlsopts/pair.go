@@ -202,10 +202,10 @@ func (m *material) leaf(key crypto.Signer) *x509.Certificate {
 func (m *material) mismatch(key crypto.Signer) error {
 	names := make([]string, 0, len(m.certs))
 	for _, cert := range m.certs[:min(len(m.certs), 4)] {
-		names = append(names, fmt.Sprintf("%s (%s)", nameOf(cert), keyType(cert.PublicKey)))
+		names = append(names, fmt.Sprintf("%s (%s)", nameOf(cert), KeyName(cert.PublicKey)))
 	}
 	return fmt.Errorf("%w: the key is %s, of the %d certificates found none has its public key: %s",
-		ErrKeyMismatch, keyType(key.Public()), len(m.certs), strings.Join(names, ", "))
+		ErrKeyMismatch, KeyName(key.Public()), len(m.certs), strings.Join(names, ", "))
 }
 
 func sameKey(a, b crypto.PublicKey) bool {

@@ -69,8 +69,8 @@ func checkKey(key any) (crypto.Signer, error) {
 	return nil, errKeyFormat
 }
 
-// keyType names a public key as operators do, for messages.
-func keyType(public crypto.PublicKey) string {
+// KeyName names a public key as operators do: RSA 2048, ECDSA P-256, Ed25519.
+func KeyName(public crypto.PublicKey) string {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
 		return fmt.Sprintf("RSA %d", key.N.BitLen())

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/terminal"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // listOptions are the flags of the command.
@@ -169,7 +170,7 @@ func (l *tableListing) add(d domainStatus) error {
 		return l.rows.add(time.Time{}, append(terminal.Cells(d.Domain, "-", "-", "-", "-", "-"), end...))
 	}
 	for _, cert := range d.Certificates {
-		cells := terminal.Cells(d.Domain, names(cert.leaf), keyOf(cert.leaf.PublicKey), issuerOf(cert.leaf),
+		cells := terminal.Cells(d.Domain, names(cert.leaf), tlsopts.KeyName(cert.leaf.PublicKey), issuerOf(cert.leaf),
 			cert.NotAfter.Format(time.DateOnly), strconv.Itoa(cert.DaysLeft))
 		switch days := &cells[len(cells)-1]; {
 		case time.Now().After(cert.NotAfter):

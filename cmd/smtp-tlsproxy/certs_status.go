@@ -146,15 +146,3 @@ func statusOfKey(key any) keyStatus {
 	}
 	return s
 }
-
-func keyOf(key any) string {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", key.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "ECDSA " + key.Curve.Params().Name
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return fmt.Sprintf("%T", key)
-}

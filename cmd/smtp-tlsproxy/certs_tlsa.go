@@ -14,6 +14,7 @@ import (
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/escape"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/sni"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 // tlsaOptions are the flags of the command.
@@ -158,7 +159,7 @@ func (c *check) folders(names []string) (map[string]sni.Report, error) {
 func writeTLSA(out io.Writer, host string, report sni.Report, o tlsaOptions) error {
 	var text strings.Builder
 	records := func(comment string, key any) {
-		fmt.Fprintf(&text, "; %s: %s, %s\n", host, keyOf(key), comment)
+		fmt.Fprintf(&text, "; %s: %s, %s\n", host, tlsopts.KeyName(key), comment)
 		for _, port := range o.ports {
 			fmt.Fprintf(&text, "_%d._tcp.%s. %d IN TLSA 3 1 1 %s\n", port, host, o.ttl, statusOfKey(key).SPKI)
 		}

@@ -184,7 +184,7 @@ func (c *check) domain(report sni.Report) domain {
 	d := domain{folder: report.Folder}
 	for _, cert := range report.Certificates {
 		leaf := cert.Leaf
-		d.rows = append(d.rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%d", report.Folder, names(leaf), keyOf(leaf.PublicKey),
+		d.rows = append(d.rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%d", report.Folder, names(leaf), tlsopts.KeyName(leaf.PublicKey),
 			leaf.NotAfter.UTC().Format(time.DateOnly), daysLeft(leaf)))
 	}
 	own, ok := report.Options.(folder)

@@ -2,9 +2,6 @@ package probe
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -12,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/tlsopts"
 )
 
 const (
@@ -29,7 +28,7 @@ func certificateOf(cert *x509.Certificate, leaf bool, now time.Time) Certificate
 	all := namesOf(cert)
 	return Certificate{
 		Subject: nameOf(cert), Issuer: shown(cert.Issuer.String()), Names: all[:min(len(all), maxNames)], NameCount: len(all),
-		Key: keyOf(cert), Signature: cert.SignatureAlgorithm.String(),
+		Key: tlsopts.KeyName(cert.PublicKey), Signature: cert.SignatureAlgorithm.String(),
 		NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(), DaysLeft: daysLeft(cert, now),
 		Serial: fmt.Sprintf("%x", cert.SerialNumber), SHA256: hex.EncodeToString(whole[:]), TLSA: usage + hex.EncodeToString(key[:]),
 	}
@@ -68,18 +67,6 @@ func namesOf(cert *x509.Certificate) []string {
 		names = append(names, ip.String())
 	}
 	return names
-}
-
-func keyOf(cert *x509.Certificate) string {
-	switch key := cert.PublicKey.(type) {
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", key.N.BitLen())
-	case *ecdsa.PublicKey:
-		return "ECDSA " + key.Curve.Params().Name
-	case ed25519.PublicKey:
-		return "Ed25519"
-	}
-	return cert.PublicKeyAlgorithm.String()
 }
 
 func selfIssued(cert *x509.Certificate) bool { return bytes.Equal(cert.RawSubject, cert.RawIssuer) }
