@@ -98,7 +98,8 @@ func (s *session) nameFaults() []Finding {
 // strengthFaults finds keys and signatures that clients refuse. The signature of
 // a self-signed certificate means nothing.
 func (s *session) strengthFaults() (faults []Finding) {
-	for i, cert := range pathOf(s.chain) {
+	path := pathOf(s.chain)
+	for i, cert := range path[:min(len(path), maxChain)] {
 		what := "the certificate"
 		if i > 0 {
 			what = "the intermediate certificate " + nameOf(cert)
@@ -186,7 +187,7 @@ func (s *session) unknownAuthority() Finding {
 func (s *session) orderFaults(verified bool) (faults []Finding) {
 	path := pathOf(s.chain)
 	inOrder := true
-	for i, cert := range s.chain[1:] {
+	for i, cert := range s.chain[1:min(len(s.chain), maxChain)] {
 		switch {
 		case !slices.ContainsFunc(path, cert.Equal) || slices.ContainsFunc(s.chain[:i+1], cert.Equal):
 			faults = append(faults, Finding{Level: Warn, ID: "chain_extra", Text: fmt.Sprintf("certificate %d of those sent, %s, is not part of the chain", i+2, nameOf(cert)),

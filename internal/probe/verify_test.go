@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -92,6 +93,20 @@ func TestVerify_Order(t *testing.T) {
 	leaf := issue(t, server("mail.example"), lower)
 	r := run(t, listen(t, mta{implicit: true, config: config(t, leaf, tr.intermediate, lower)}.serve), probe.Options{Mode: probe.Implicit})
 	requireFindings(t, r, "warn chain_order")
+}
+
+// TestVerify_LongChain: a server can not fill the screen with certificates.
+func TestVerify_LongChain(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t)
+	chain := []*signer{tr.leaf, tr.intermediate}
+	for i := range 100 {
+		chain = append(chain, issue(t, authority(fmt.Sprintf("Extra %d", i)), nil))
+	}
+	r := run(t, listen(t, mta{implicit: true, config: config(t, chain...)}.serve), probe.Options{Mode: probe.Implicit})
+	if told, found := len(r.Sessions[0].Chain), len(r.Findings); told != 20 || found != 18 {
+		t.Errorf("%d certificates and %d findings are told of, want 20 and 18", told, found)
+	}
 }
 
 // TestVerify_Address: a server that is named by its address has to have that in
