@@ -49,7 +49,7 @@ func domains(store *sni.Store, broken map[string]string, query admin.Query, at t
 	wanted := query.Page * query.PerPage // what is sorted behind these is not shown
 	look := func(e entry) {
 		*counterOf(&states, e.state)++
-		if (query.State != "" && query.State != e.state) || !strings.Contains(e.name, query.Search) {
+		if (query.State != "" && query.State != e.state) || !strings.Contains(strings.ToLower(e.name), query.Search) { // a refused folder may have capitals
 			return
 		}
 		matches++

@@ -74,6 +74,9 @@ func TestStatusOfManyDomains(t *testing.T) { // not parallel: it counts allocati
 	if _, page = domains(store, broken, admin.Query{Search: "04998", Page: 7, PerPage: 4}, at); namesOn(page) != "host004998.example" || page.Page != 1 {
 		t.Errorf("%+v", page)
 	}
+	if _, page = domains(store, map[string]string{"Mail.Example": "capitals"}, admin.Query{Search: "mail.ex", Page: 1, PerPage: 4}, at); namesOn(page) != "Mail.Example" {
+		t.Errorf("a folder with capitals is not found: %+v", page)
+	}
 	for _, query.Page = range []int{2, 400, 1251, 1_000_000} { // each page follows the one before it
 		_, page = domains(store, nil, query, at)
 		first := 4*(page.Page-1) - 1 // behind the default's, which is valid

@@ -49,7 +49,7 @@ func (i *instance) status(query admin.Query) admin.Status {
 	}
 	now.Host, _ = os.Hostname() // without a name it is not told
 	if err := i.ready(); err != nil {
-		now.Reason = err.Error()
+		now.Reason = escape.Text(err.Error(), "\n\t") // a backend's certificate and replies may be in it
 	} else {
 		now.Ready = true
 	}
@@ -61,7 +61,7 @@ func (i *instance) status(query admin.Query) admin.Status {
 	if refused := i.refused.Load(); refused != nil {
 		now.Configuration.Refused, now.Configuration.RefusedAt = escape.Text(refused.why, "\n\t"), unlessZero(refused.at)
 	}
-	i.count(&now, s.listeners)
+	i.count(&now, s.listeners, at)
 	now.Backends = backendStatuses(i.server.Backends())
 	now.Certificates = s.certificates.status(query, at)
 	now.Failures = failures(i.server.Failures())
@@ -86,15 +86,16 @@ func (i *instance) sample(done <-chan struct{}) {
 	}
 }
 
-// count tells what the metrics have counted.
-func (i *instance) count(now *admin.Status, listeners []admin.Listener) {
+// count tells what the metrics have counted. The time is one that the samples
+// can be held against though the machine's clock was set: now.At is not.
+func (i *instance) count(now *admin.Status, listeners []admin.Listener, at time.Time) {
 	now.Listeners = slices.Clone(listeners)
 	counted, err := i.proxyMetrics.Counted()
 	if err != nil { // which would be a bug in a collector, and /metrics tells it, too
 		i.log.Error("status page", "error", err)
 		return
 	}
-	lasted, grown := i.recent.Since(now.At, counted)
+	lasted, grown := i.recent.Since(at, counted)
 	for n := range now.Listeners {
 		l := &now.Listeners[n]
 		all, last := counted.Listeners[l.Name], grown[l.Name]
