@@ -11,22 +11,22 @@ import (
 // of memory. A thousand domains are as many leaves, of two dozen objects each,
 // that the garbage collector would visit over and over.
 func lean(pair *tls.Certificate) {
-	full := pair.Leaf
+	parsed := pair.Leaf
 	pair.Leaf = &x509.Certificate{
-		Raw:                full.Raw,
-		RawIssuer:          full.RawIssuer,
-		RawSubject:         full.RawSubject,
-		SerialNumber:       new(big.Int).Set(full.SerialNumber),
-		NotBefore:          full.NotBefore,
-		NotAfter:           full.NotAfter,
-		PublicKeyAlgorithm: full.PublicKeyAlgorithm,
-		PublicKey:          full.PublicKey,
-		DNSNames:           full.DNSNames,
-		IPAddresses:        full.IPAddresses,
-		OCSPServer:         full.OCSPServer,
+		Raw:                parsed.Raw,
+		RawIssuer:          parsed.RawIssuer,
+		RawSubject:         parsed.RawSubject,
+		SerialNumber:       new(big.Int).Set(parsed.SerialNumber),
+		NotBefore:          parsed.NotBefore,
+		NotAfter:           parsed.NotAfter,
+		PublicKeyAlgorithm: parsed.PublicKeyAlgorithm,
+		PublicKey:          parsed.PublicKey,
+		DNSNames:           parsed.DNSNames,
+		IPAddresses:        parsed.IPAddresses,
+		OCSPServer:         parsed.OCSPServer,
 	}
-	if i := slices.IndexFunc(full.Extensions, isTLSFeature); i >= 0 {
-		pair.Leaf.Extensions = slices.Clone(full.Extensions[i : i+1])
+	if i := slices.IndexFunc(parsed.Extensions, isTLSFeature); i >= 0 {
+		pair.Leaf.Extensions = slices.Clone(parsed.Extensions[i : i+1])
 	}
 }
 

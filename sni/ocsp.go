@@ -142,9 +142,9 @@ func issuerOf(cert *tls.Certificate) *x509.Certificate {
 	return nil
 }
 
-// mustStaple reports the TLS feature status_request (RFC 7633): a client may
+// MustStaple reports the TLS feature status_request (RFC 7633): a client may
 // refuse the certificate without a staple.
-func mustStaple(leaf *x509.Certificate) bool {
+func MustStaple(leaf *x509.Certificate) bool {
 	i := slices.IndexFunc(leaf.Extensions, isTLSFeature)
 	if i < 0 {
 		return false
@@ -168,10 +168,6 @@ func CheckStaple(cert *tls.Certificate, now time.Time) (until time.Time, err err
 	}
 	return s.until, nil
 }
-
-// MustStaple reports whether a client may refuse the certificate without a
-// staple (RFC 7633).
-func MustStaple(leaf *x509.Certificate) bool { return mustStaple(leaf) }
 
 // responder returns the address to ask of a certificate, or "".
 func responder(cert *tls.Certificate) string {

@@ -26,7 +26,7 @@ func (r *reading) staple(id *Identity) {
 	for i, cert := range id.Certificates {
 		if id.staples[i] != nil {
 			id.Certificates[i] = withStaple(cert, id.staples[i])
-		} else if mustStaple(cert.Leaf) && (policy == OCSPOff || responder(cert) == "") {
+		} else if MustStaple(cert.Leaf) && (policy == OCSPOff || responder(cert) == "") {
 			r.warn("", demandsStaple, "OCSP stapling is off, or the certificate names no responder that could be asked")
 		}
 	}

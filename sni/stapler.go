@@ -145,7 +145,7 @@ func (s *Store) restaple(l *live) {
 			fetched, err := s.fetchStaple(s.ctx, cert)
 			if err == nil {
 				st = fetched
-			} else if failed = err; mustStaple(cert.Leaf) && !st.good(now) {
+			} else if failed = err; MustStaple(cert.Leaf) && !st.good(now) {
 				failed = fmt.Errorf(demandsStaple, err)
 			}
 		}
