@@ -133,6 +133,11 @@ func TestCompose_Serves(t *testing.T) {
 		refused := swaks(t, port.address, append(arguments, "--to", "user@elsewhere.test")...)
 		refused.requireOutput(t, "554 5.7.1 <user@elsewhere.test>: Relay access denied")
 	}
+	// Who comes past the proxy, as a user of the host can, gains nothing by what
+	// the PROXY header claims.
+	liar := swaks(t, server.proxied, "--proxy-version", "1", "--proxy-family", "TCP4", "--proxy-source", "127.0.0.1", "--proxy-source-port", "1234",
+		"--proxy-dest", "127.0.0.1", "--proxy-dest-port", "25", "--from", "sender@client.test", "--to", "user@elsewhere.test")
+	liar.requireOutput(t, "554 5.7.1 <user@elsewhere.test>: Relay access denied")
 }
 
 // startComposedPostfix starts Postfix with the files of the composition, moved
