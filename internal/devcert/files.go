@@ -22,10 +22,17 @@ const (
 func CAFile(dir string) string { return filepath.Join(dir, caFile) }
 
 // OpenCA reads the authority that is kept in dir, or makes one there. It
-// refuses a key that others can read: who has it can pose as any server to all
-// who trust the authority.
+// refuses a key that others can read, as who has it can pose as any server to all
+// who trust the authority, and a link in the place of dir or a file.
 func OpenCA(dir, name string) (ca *CA, made bool, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, false, err
+	}
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is a link, and is not followed: remove it", dir)
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	unlock, err := lock(dir)

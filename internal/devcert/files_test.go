@@ -104,6 +104,22 @@ func TestOpenCA_Refuses(t *testing.T) {
 	}
 }
 
+// TestOpenCA_FollowsNoLink: no authority is made where a link leads, or taken
+// from there.
+func TestOpenCA_FollowsNoLink(t *testing.T) {
+	elsewhere := t.TempDir()
+	link := filepath.Join(t.TempDir(), ".ca")
+	if err := os.Symlink(elsewhere, link); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, _, err := devcert.OpenCA(link, "kept"); err == nil || !strings.Contains(err.Error(), "is a link") {
+			t.Errorf("error %v, want one of a link", err)
+		}
+		openCA(t, elsewhere)
+	}
+}
+
 func TestWritePair_KeepsModes(t *testing.T) {
 	for _, test := range []struct{ was, want os.FileMode }{{0o600, 0o600}, {0o640, 0o640}, {0o400, 0o400}, {0o644, 0o640}, {0o666, 0o640}} {
 		dir := t.TempDir()
