@@ -49,6 +49,9 @@ func (b *fakeBackend) listen() {
 	l, err := net.Listen("tcp", b.address)
 	must(b.t, err)
 	b.listener, b.address = l, l.Addr().String()
+	b.mu.Lock()
+	b.stopped = false // it was killed, and is back
+	b.mu.Unlock()
 	b.running.Go(func() {
 		for {
 			conn, err := l.Accept()
