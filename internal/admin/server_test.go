@@ -123,3 +123,36 @@ func TestR86_ProbesLogNothing(t *testing.T) {
 		t.Errorf("log: %s", log.String())
 	}
 }
+
+// TestNamesOfOthers: a web site whose name leads to 127.0.0.1 gets nothing, and
+// who asks for this machine does.
+func TestNamesOfOthers(t *testing.T) {
+	t.Parallel()
+	address := serve(t, NewServer(Config{Gatherer: prometheus.NewRegistry()}))
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for host, want := range map[string]int{
+		"localhost": 200, "LOCALHOST:" + port: 200, "proxy.localhost:1": 200, "127.0.0.1": 200, "[::1]:" + port: 200, "10.0.0.7:1": 200,
+		"evil.example": 421, "evil.example:" + port: 421, "127.0.0.1.evil.example": 421, "localhost.evil.example:80": 421, "localhost:80:80": 400,
+	} {
+		request, err := http.NewRequest(http.MethodGet, "http://"+address+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = host
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if want == 400 && response.StatusCode >= 400 {
+			continue
+		}
+		if response.StatusCode != want {
+			t.Errorf("Host %s: %d, want %d", host, response.StatusCode, want)
+		}
+	}
+}
