@@ -51,6 +51,8 @@ const (
 	rsaName   = "rsa.bench.example"
 )
 
+const stunnel = "stunnel"
+
 // all are the servers in the order in which they take turns.
 var all = []server{
 	{
@@ -70,7 +72,7 @@ var all = []server{
 		version: []string{"hitch", "--version"}, configure: configureHitch,
 	},
 	{
-		name: "stunnel", note: "with STARTTLS no PROXY header", ports: []port{implicit, implicitRS, resuming, withTLS},
+		name: stunnel, note: "with STARTTLS no PROXY header", ports: []port{implicit, implicitRS, resuming, withTLS},
 		version: []string{"stunnel4", "-version"}, configure: configureStunnel,
 	},
 }
