@@ -24,7 +24,7 @@ scripts = .ci/run bench/install deploy/acme/install-certificate deploy/release $
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods release verify lint vuln schemas verify-container verify-kubernetes verify-package verify-release man completions clean
+.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods release verify lint vuln schemas verify-container verify-kubernetes verify-package verify-release man completions clean faults
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -82,6 +82,9 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s)
 		echo "$$package $$name"; \
 		$(GO) test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
 	done
+
+faults: ## Do every fault of a connection at every byte of TLS, too
+	$(GO) test $(race) -count=1 -timeout=30m -run='^TestFaultsAtEveryByte$$' ./proxy -every-fault -v
 
 bench: build ## Measure CPU and memory beside nginx, HAProxy, Hitch and stunnel
 	@bench/install

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -81,6 +82,7 @@ func (l *limit) set(s *stream, t time.Time) {
 type memoryConn struct {
 	in, out       *stream
 	local, remote net.Addr
+	closed        atomic.Bool // by this end
 }
 
 func (c *memoryConn) Read(p []byte) (int, error) {
@@ -161,9 +163,17 @@ func (c *memoryConn) CloseWrite() error {
 
 // Close resets the peer if it leaves bytes unread.
 func (c *memoryConn) Close() error {
+	c.closed.Store(true)
 	reset := c.in.closeReader()
 	c.out.closeWriter(reset)
 	return nil
+}
+
+// Reset closes the connection as SO_LINGER of 0 does: the peer loses what it
+// has not read.
+func (c *memoryConn) Reset() {
+	c.in.closeReader()
+	c.out.closeWriter(true)
 }
 
 func (s *stream) closeReader() (reset bool) {

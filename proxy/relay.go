@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
@@ -27,6 +28,9 @@ type relay struct {
 	client  *leg
 	backend *leg
 	filter  *starttls.Filter
+	// clientEnded: the client ended its stream. A backend that then leaves within
+	// a message, as between two BDAT chunks, only follows it.
+	clientEnded atomic.Bool
 
 	mu      sync.Mutex
 	settled bool        // end holds why the relay ended: the first reason counts
@@ -127,6 +131,8 @@ func (r *relay) copyReplies() {
 		r.stop(r.ending(err))
 	case r.filter.Owed():
 		r.stop(&ending{metrics.SessionBackendError, errReplyOwed})
+	case r.filter.WithinMessage() && r.clientEnded.Load():
+		r.stop(&ending{metrics.SessionClientError, starttls.ErrTruncated})
 	case r.filter.WithinMessage():
 		r.stop(&ending{metrics.SessionBackendError, errWithinMessage})
 	default:
@@ -137,6 +143,7 @@ func (r *relay) copyReplies() {
 // halfClose passes on the end of the client's stream. The backend then has a
 // bound to end its own, which counts from when it owes no reply.
 func (r *relay) halfClose() {
+	r.clientEnded.Store(true)
 	_ = closeWrite(r.backend.Conn) // a connection that is gone shows in copyReplies, behind what it still holds
 	r.mu.Lock()
 	defer r.mu.Unlock()
