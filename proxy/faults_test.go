@@ -336,6 +336,11 @@ func (o *outcome) judge(scene faultScene, f fault, clean *outcome) (faults []str
 	if failed != (reason != nil) || !failed && result != "ok" {
 		wrong("the outcome does not tell of the backend's failure")
 	}
+	for _, open := range []string{"250 2.1.0 ok\r\n", "250 2.0.0 go on\r\n", "354 go ahead\r\n"} {
+		if !failed && strings.HasSuffix(o.replies.String(), open) {
+			wrong("the backend left within a transaction, and the outcome does not tell")
+		}
+	}
 	return faults
 }
 

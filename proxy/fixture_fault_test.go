@@ -14,7 +14,7 @@ const (
 	noFault faultKind = "none"
 	delay   faultKind = "delay"   // the byte comes late
 	trickle faultKind = "trickle" // it and those behind it come one at a time
-	cut     faultKind = "cut"     // FIN in its place; the other direction stays
+	cut     faultKind = "cut"     // FIN behind what came before it, at once; the other direction stays
 	reset   faultKind = "reset"   // RST in its place, to both ends
 	stall   faultKind = "stall"   // it does not come, and nothing behind it
 )
@@ -74,6 +74,10 @@ func (l *faultyLine) pump(from, to *memoryConn, direction int) {
 	}
 	var buf [4096]byte
 	for {
+		if faulty && l.kind == cut && l.at == passed.Len() {
+			l.strike(from, to, new([]byte), 0, pass)
+			return
+		}
 		n, err := from.Read(buf[:])
 		part := buf[:n]
 		if rest := l.at - passed.Len(); faulty && rest < n {

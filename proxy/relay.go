@@ -20,6 +20,8 @@ var (
 	errReplyOwed = errors.New("backend closed the connection while it owed a reply")
 	// errWithinMessage: the backend left before the client's message was whole.
 	errWithinMessage = errors.New("backend closed the connection within a message")
+	// errWithinTransaction: the backend left, without a word, before the message began.
+	errWithinTransaction = errors.New("backend closed the connection within a transaction")
 )
 
 // relay is a session, under TLS or in plain text, with its backend.
@@ -135,6 +137,8 @@ func (r *relay) copyReplies() {
 		r.stop(&ending{metrics.SessionClientError, starttls.ErrTruncated})
 	case r.filter.WithinMessage():
 		r.stop(&ending{metrics.SessionBackendError, errWithinMessage})
+	case r.filter.WithinTransaction() && !r.clientEnded.Load():
+		r.stop(&ending{metrics.SessionBackendError, errWithinTransaction})
 	default:
 		r.stop(nil)
 	}

@@ -253,6 +253,15 @@ func (f *Filter) WithinMessage() bool {
 	return f.begun && !f.lost
 }
 
+// WithinTransaction tells whether the backend has accepted a MAIL command, and
+// neither its message nor what else ends a transaction has come. It is false
+// where the backend said, with 221 or 421, that it leaves, and in a plain pipe.
+func (f *Filter) WithinTransaction() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.transaction && !f.lost && f.lastCode != 221 && f.lastCode != 421
+}
+
 // setLost makes the session a plain pipe. It needs mu.
 func (f *Filter) setLost() {
 	if f.lost {
