@@ -10,6 +10,8 @@ FUZZTIME ?= 30s
 INSTALL ?= yes
 # The version to build in, such as VERSION=v1.0.0; Go's own notes otherwise.
 VERSION ?=
+# How long "make soak" loads the proxy.
+SOAK ?= 3m
 
 # Where "make man" and "make completions" write to.
 MANDIR ?= dist/man
@@ -24,7 +26,7 @@ scripts = .ci/run bench/install deploy/acme/install-certificate deploy/release $
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # what test depends on runs in its order
-.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods release verify lint vuln schemas verify-container verify-kubernetes verify-package verify-release man completions clean faults
+.PHONY: help build test install format vet unit integration fuzz bench bench-micro bench-domains bench-floods release verify lint vuln schemas verify-container verify-kubernetes verify-package verify-release man completions clean faults soak
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -98,6 +100,9 @@ bench-domains: ## Measure directories of 1,000, 10,000 and 100,000 certificate f
 
 bench-floods: build ## Measure how long a good client waits while others flood the proxy
 	$(GO) run ./bench/floods -binary ./smtp-tlsproxy
+
+soak: build ## Run the proxy for SOAK (3m) under mail, renewals, reloads, kills of backends and floods at once
+	$(GO) run ./bench/soak -binary ./smtp-tlsproxy -for $(SOAK)
 
 release: man completions ## Build a release into dist/release: VERSION=v1.0.0, or what git says
 	VERSION='$(VERSION)' deploy/release dist/release

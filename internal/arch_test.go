@@ -34,6 +34,7 @@ var mayImport = []struct{ pkg, imports string }{
 	{"bench/domains", "bench/measure sni internal/devcert internal/heapfloor golang.org/x/sync"},
 	{"bench/peers", "bench/measure internal/devcert"},
 	{"bench/floods", "bench/measure internal/devcert"},
+	{"bench/soak", "bench/measure internal/devcert"},
 	{"bench/measure", ""},
 	{"internal/probe", "sni starttls tlsopts internal/escape"},
 	{"internal/demo", "sni internal/devcert internal/escape tlsopts github.com/emersion/go-smtp github.com/emersion/go-sasl github.com/pires/go-proxyproto"},
