@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,39 +23,49 @@ type Failure struct {
 	Detail     string // what went wrong this time
 }
 
-// keptFailures is how many failures are kept: what a person reads through.
-// With texts of the greatest length they take 150 kB.
-const keptFailures = 50
+const (
+	// keptFailures is how many failures are kept: what a person reads through.
+	// With texts of the greatest length they take 150 kB.
+	keptFailures = 50
+	// keptNoise is how many are kept of those that scanners make. They have a
+	// place of their own, or the next scanner would push out all others.
+	keptNoise = 10
+)
 
 // failures are the newest handshakes that failed. Only those come here: a
 // handshake that succeeds neither takes the lock nor allocates for it.
 type failures struct {
-	mu   sync.Mutex
-	ring [keptFailures]Failure
-	next int // where the next one goes, and the oldest is
+	mu          sync.Mutex
+	told, noise []Failure // oldest first
 }
 
 func (f *failures) add(failure Failure) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ring[f.next] = failure
-	f.next = (f.next + 1) % keptFailures
+	if failure.Reason.Noise() {
+		f.noise = keepNewest(f.noise, failure, keptNoise)
+		return
+	}
+	f.told = keepNewest(f.told, failure, keptFailures)
 }
 
-// Failures are the newest handshakes that failed, at most 50, the newest first.
+// keepNewest moves what it keeps, which is little, and seldom.
+func keepNewest(all []Failure, failure Failure, most int) []Failure {
+	if len(all) == most {
+		all = all[:copy(all, all[1:])]
+	}
+	return append(all, failure)
+}
+
+// Failures are the newest handshakes that failed, the newest first: at most 50,
+// and 10 of those that scanners and health checks make by the hundred.
 func (srv *Server) Failures() []Failure {
 	f := &srv.failures
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	var newest []Failure
-	for i := range keptFailures {
-		failure := f.ring[(f.next+keptFailures-1-i)%keptFailures]
-		if failure.At.IsZero() {
-			break
-		}
-		newest = append(newest, failure)
-	}
-	return newest
+	all := slices.Concat(f.told, f.noise)
+	f.mu.Unlock()
+	slices.SortStableFunc(all, func(a, b Failure) int { return b.At.Compare(a.At) })
+	return all
 }
 
 // remember keeps the failure of this session's handshake, for Server.Failures.

@@ -60,3 +60,27 @@ func TestFailuresTellWhy(t *testing.T) {
 		t.Errorf("the server name is %q", got.ServerName)
 	}
 }
+
+// TestScannersPushNoFailureOut: what they leave is kept in a place of its own.
+func TestScannersPushNoFailureOut(t *testing.T) {
+	t.Parallel()
+	refusing := listenerTo(t, proxy.ModeImplicitTLS, newBackend(t, mailServer).address)
+	refusing.RejectUnknownSNI = true
+	srv := serve(t, refusing)
+	c := srv.client(proxy.ModeImplicitTLS.String())
+	if err := c.tryHandshake(&tls.Config{ServerName: "unknown.example", InsecureSkipVerify: true}); err == nil {
+		t.Fatal("the client is served")
+	}
+	srv.eventually("it is kept", func() bool { return len(srv.Failures()) == 1 })
+	var last string
+	for range 60 {
+		scanner := srv.client(proxy.ModeImplicitTLS.String())
+		last = scanner.conn.LocalAddr().String()
+		must(t, scanner.conn.Close())
+		srv.eventually("it is kept, too", func() bool { return srv.Failures()[0].Client.String() == last })
+	}
+	got := srv.Failures()
+	if len(got) != 11 || got[10].Reason != "unknown_sni" || got[0].Reason != "eof" {
+		t.Errorf("%d failures, %s the newest, %s the oldest", len(got), got[0].Reason, got[len(got)-1].Reason)
+	}
+}

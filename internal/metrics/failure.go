@@ -38,6 +38,16 @@ var failureWords = map[HandshakeFailure]words{
 
 var handshakeFailures = slices.Sorted(maps.Keys(failureWords))
 
+// Noise reports whether it is mostly scanners and health checks that fail so, as
+// every address on the internet sees them.
+func (f HandshakeFailure) Noise() bool {
+	switch f {
+	case HandshakeTimeout, HandshakeEOF, HandshakeReset, HandshakeHTTP:
+		return true
+	}
+	return false
+}
+
 // Meaning says in words what happened.
 func (f HandshakeFailure) Meaning() string { return failureWords[f].meaning }
 
