@@ -69,7 +69,7 @@ The exit code is 1 where a mail client would refuse the server, else 0; with
 		if err := f.complete(args[0]); err != nil {
 			return err
 		}
-		return doing(func(c *cobra.Command) error { return runProbe(c.Context(), f, c.OutOrStdout()) })(c, nil)
+		return doing(func(c *cobra.Command) error { return runProbe(c.Context(), f, c.OutOrStdout(), c.ErrOrStderr()) })(c, nil)
 	}
 	return c
 }
@@ -118,10 +118,13 @@ func (f *probeFlags) complete(target string) (err error) {
 	return nil
 }
 
-func runProbe(ctx context.Context, f *probeFlags, out io.Writer) error {
+func runProbe(ctx context.Context, f *probeFlags, out, progress io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	waiting := terminal.New(progress).Waiting()
+	f.Begins = waiting.For
 	report := probe.Run(ctx, f.Options)
+	waiting.Done()
 	if err := f.print(report, out); err != nil {
 		return err
 	}

@@ -44,6 +44,8 @@ type Options struct {
 
 	Timeout time.Duration    // of a step; 0 is DefaultTimeout
 	Now     func() time.Time // nil is time.Now
+	// Begins is called as each step begins, with its name; nil is allowed.
+	Begins func(step string)
 	// LookUp finds the addresses of a host; nil asks the system's resolver.
 	LookUp func(ctx context.Context, host string) ([]netip.Addr, error)
 }

@@ -151,6 +151,9 @@ func (s *session) talk() bool {
 // besides the text makes the step a warning or a failure, and is a finding.
 func (s *session) step(name string, do func() (string, *Finding)) bool {
 	began := s.Now()
+	if s.Begins != nil {
+		s.Begins(name)
+	}
 	text, f := do()
 	step := Step{Name: name, Outcome: OK, DurationMS: milliseconds(s.Now().Sub(began)), Text: text}
 	switch {
