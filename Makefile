@@ -75,7 +75,7 @@ integration: install ## Run the built program between real clients and servers
 			echo "integration: not everything is there, so tests whose programs are missing are skipped"; \
 		fi; \
 	fi; \
-	set -x; $(GO) test $(race) -count=1 -timeout=12m $(TESTFLAGS) ./test
+	set -x; $(GO) test $(race) -count=1 -timeout=14m $(TESTFLAGS) ./test
 
 fuzz: ## Run each fuzz target for FUZZTIME (30s)
 	@targets=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$targets"; exit 1; }; \
