@@ -72,10 +72,10 @@ func resumedCPU() func(*process) (float64, error) {
 	}
 }
 
-// messageMB is the size of a message.
-const messageMB = 50
+// messageMB is the size of a message: CPU time is counted in steps of 10 ms.
+const messageMB = 250
 
-// toBackend is for one message of 50 MB.
+// toBackend is for one message.
 func toBackend(w way) func(*process) (float64, error) {
 	block := make([]byte, 0, 1<<20)
 	for len(block)+78 <= cap(block) {
@@ -96,7 +96,7 @@ func toBackend(w way) func(*process) (float64, error) {
 	}
 }
 
-// toClient is for a reply of 50 MB, the only thing that SMTP can send so much
+// toClient is for a reply as large, the only thing that SMTP can send so much
 // of that way.
 func toClient(w way) func(*process) (float64, error) {
 	lines := messageMB << 20 / len(helpLine)
