@@ -144,6 +144,7 @@ func (i *instance) start(from source, p privileges) error {
 		return err
 	}
 	heapfloor.Keep()
+	i.log.follow(cfg.Log) // health checks may tell of something before all is in force
 	if err := i.apply(cfg); err != nil {
 		return err
 	}
