@@ -63,3 +63,9 @@ func (srv *Server) HoldTurn() (release func(), free bool) {
 	free = turn.Try()
 	return turn.Yield, free
 }
+
+// ReadNow reads from a socket without waiting; ErrWait is where it would.
+func ReadNow(conn net.Conn) func([]byte) (int, error) { return newSocketReader(conn).read }
+
+// ErrWait is what ReadNow returns rather than wait.
+var ErrWait = errWait

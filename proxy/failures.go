@@ -25,7 +25,7 @@ type Failure struct {
 
 const (
 	// keptFailures is how many failures are kept: what a person reads through.
-	// With texts of the greatest length they take 150 kB.
+	// With texts of the greatest length they take some 150 kB.
 	keptFailures = 50
 	// keptNoise is how many are kept of those that scanners make. They have a
 	// place of their own, or the next scanner would push out all others.

@@ -6,10 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // leg is one of the two connections of a relay. It counts, and tells the idle
@@ -37,62 +34,11 @@ func (l *leg) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadNow implements starttls.ReaderNow.
-func (l *leg) ReadNow(p []byte) (int, error) {
-	if l.now == nil {
-		return 0, nil
-	}
-	l.now.waitless = true
-	n, err := l.Conn.Read(p)
-	l.now.waitless = false
-	if errors.Is(err, errWait) {
-		err = nil
-	}
-	l.used(err)
-	return n, err
-}
-
 func (l *leg) used(err error) {
 	l.idle.touch()
 	if err != nil && !errors.Is(err, io.EOF) {
 		l.broken.Store(true)
 	}
-}
-
-// waitError is of a read that would have had to wait. To crypto/tls it is a
-// timeout, behind which its next read goes on.
-type waitError struct{}
-
-func (waitError) Error() string   { return "nothing to read now" }
-func (waitError) Timeout() bool   { return true }
-func (waitError) Temporary() bool { return true }
-
-var errWait net.Error = waitError{}
-
-// readNow reads what the system has, or returns errWait.
-func (c *clientConn) readNow(p []byte) (n int, err error) {
-	if c.raw == nil {
-		below, ok := c.Conn.(syscall.Conn)
-		if !ok {
-			return 0, errWait
-		}
-		if c.raw, err = below.SyscallConn(); err != nil {
-			return 0, errWait
-		}
-	}
-	failed := c.raw.Read(func(fd uintptr) bool {
-		n, err = unix.Read(int(fd), p)
-		return true
-	})
-	switch {
-	case failed != nil: // a deadline, or closed: the next read that waits tells
-		return 0, errWait
-	case err != nil: // EAGAIN; anything else comes again
-		return 0, errWait
-	case n == 0:
-		return 0, io.EOF
-	}
-	return n, nil
 }
 
 // idleWatch calls a function once when nothing was used for a while. A use

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/metrics"
@@ -30,15 +29,12 @@ type relay struct {
 	client  *leg
 	backend *leg
 	filter  *starttls.Filter
-	// clientEnded: the client ended its stream. A backend that then leaves within
-	// a message, as between two BDAT chunks, only follows it.
-	clientEnded atomic.Bool
 
 	mu      sync.Mutex
 	settled bool        // end holds why the relay ended: the first reason counts
 	end     *ending     // nil for an orderly end
 	stopped bool        // the deadlines are set, or are no longer the relay's to set
-	closing *time.Timer // runs once the client ended its stream
+	closing *time.Timer // runs once the client ended its stream; nil before
 }
 
 // relay gives the client the backend's greeting, if that is still due, and
@@ -133,11 +129,11 @@ func (r *relay) copyReplies() {
 		r.stop(r.ending(err))
 	case r.filter.Owed():
 		r.stop(&ending{metrics.SessionBackendError, errReplyOwed})
-	case r.filter.WithinMessage() && r.clientEnded.Load():
+	case r.filter.WithinMessage() && r.clientEnded():
 		r.stop(&ending{metrics.SessionClientError, starttls.ErrTruncated})
 	case r.filter.WithinMessage():
 		r.stop(&ending{metrics.SessionBackendError, errWithinMessage})
-	case r.filter.WithinTransaction() && !r.clientEnded.Load():
+	case r.filter.WithinTransaction() && !r.clientEnded():
 		r.stop(&ending{metrics.SessionBackendError, errWithinTransaction})
 	default:
 		r.stop(nil)
@@ -147,11 +143,18 @@ func (r *relay) copyReplies() {
 // halfClose passes on the end of the client's stream. The backend then has a
 // bound to end its own, which counts from when it owes no reply.
 func (r *relay) halfClose() {
-	r.clientEnded.Store(true)
+	r.mu.Lock()
+	r.closing = time.AfterFunc(r.Timeouts.HalfClose, r.halfClosed)
+	r.mu.Unlock()
 	_ = closeWrite(r.backend.Conn) // a connection that is gone shows in copyReplies, behind what it still holds
+}
+
+// clientEnded tells whether the client ended its stream. A backend that then
+// leaves within a message, as between two BDAT chunks, only follows it.
+func (r *relay) clientEnded() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closing = time.AfterFunc(r.Timeouts.HalfClose, r.halfClosed)
+	return r.closing != nil
 }
 
 func (r *relay) halfClosed() {

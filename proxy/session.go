@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/backend"
@@ -56,7 +55,7 @@ type clientConn struct {
 	// waitless makes Read return errWait rather than wait. Only who reads under
 	// TLS sets it.
 	waitless bool
-	raw      syscall.RawConn // for that; nil until then
+	now      *socketReader // for that; nil until then
 }
 
 // CloseWrite ends our direction of the connection.
