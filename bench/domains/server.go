@@ -20,7 +20,6 @@ import (
 // stat is what a server tells of itself.
 type stat struct {
 	Address string
-	Ready   time.Duration // from the start of sni.Open to its end
 	CPU     time.Duration // of the process so far
 	PSS     int64
 	Loaded  int
@@ -29,12 +28,10 @@ type stat struct {
 // serve answers handshakes, and a stat for each line of input.
 func serve() error {
 	heapfloor.Keep() // as the program does
-	began := time.Now()
 	certs, err := sni.Open(*serving, sni.Options{Default: folderName(0), Cache: *cache, Survey: -1})
 	if err != nil {
 		return err
 	}
-	ready := time.Since(began)
 	defer certs.Close()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,7 +61,7 @@ func serve() error {
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 			return err
 		}
-		now := stat{Address: listener.Addr().String(), Ready: ready, Loaded: loaded, PSS: measure.PSS(os.Getpid()),
+		now := stat{Address: listener.Addr().String(), Loaded: loaded, PSS: measure.PSS(os.Getpid()),
 			CPU: time.Duration(usage.Utime.Nano() + usage.Stime.Nano())}
 		if err := output.Encode(now); err != nil {
 			return err
@@ -78,7 +75,8 @@ type process struct {
 	cmd   *exec.Cmd
 	input *os.File
 	lines *json.Decoder
-	ready stat
+	first stat
+	ready time.Duration // from the start of the process to the end of its first handshake
 }
 
 func start(dir string) (*process, error) {
@@ -95,6 +93,7 @@ func start(dir string) (*process, error) {
 	defer reader.Close()
 	p.cmd.Stdin, p.input = reader, input
 	output, err := p.cmd.StdoutPipe()
+	began := time.Now()
 	if err == nil {
 		p.lines = json.NewDecoder(output)
 		err = p.cmd.Start()
@@ -103,10 +102,15 @@ func start(dir string) (*process, error) {
 		_ = input.Close()
 		return nil, err
 	}
-	if p.ready, err = p.stat(); err != nil {
-		p.stop()
+	if p.first, err = p.stat(); err == nil {
+		err = p.handshake(folderName(0))
 	}
-	return p, err
+	if err != nil {
+		p.stop()
+		return nil, err
+	}
+	p.ready = time.Since(began)
+	return p, nil
 }
 
 func (p *process) stop() {
@@ -152,7 +156,7 @@ func (p *process) handshakes(names []string, n int) (time.Duration, error) {
 }
 
 func (p *process) handshake(name string) error {
-	conn, err := net.Dial("tcp", p.ready.Address)
+	conn, err := net.Dial("tcp", p.first.Address)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/program"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
 )
 
@@ -53,10 +52,8 @@ func startProxy(f flood) (p *proxy, err error) {
 		return p, err
 	}
 	go serveBackend(p.backend)
-	for _, address := range []*string{&p.submissions, &p.submission, &p.admin} {
-		if *address, err = freeAddress(); err != nil {
-			return p, err
-		}
+	if err = program.FreeAddresses(&p.submissions, &p.submission, &p.admin); err != nil {
+		return p, err
 	}
 	file := filepath.Join(p.dir, "config.yaml")
 	if err = os.WriteFile(file, []byte(p.config(f.limits)), 0o600); err != nil {
@@ -69,7 +66,7 @@ func startProxy(f flood) (p *proxy, err error) {
 		p.cmd = nil
 		return p, err
 	}
-	return p, p.waitReady()
+	return p, program.WaitReady(p.admin)
 }
 
 func (p *proxy) config(limits string) string {
@@ -83,37 +80,6 @@ admin: {address: %q}
 limits: {%s}
 timeouts: {drain: 1s}
 `, domain, p.submissions, p.submission, domain, p.backend.Addr(), p.admin, limits)
-}
-
-// freeAddress is one that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
-}
-
-func (p *proxy) waitReady() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		if response, err := http.DefaultClient.Do(request); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return errors.New("the proxy does not get ready")
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }
 
 func (p *proxy) pid() int { return p.cmd.Process.Pid }

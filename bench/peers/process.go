@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/measure"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/program"
 )
 
 // process is a server that runs.
@@ -31,10 +32,8 @@ func (s server) start(dir, certs string, sink [2]string) (p *process, err error)
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return nil, err
 	}
-	for _, address := range append([]*string{&p.admin}, pointers(&p.addresses)...) {
-		if *address, err = freeAddress(); err != nil {
-			return nil, err
-		}
+	if err := program.FreeAddresses(append(pointers(&p.addresses), &p.admin)...); err != nil {
+		return nil, err
 	}
 	args, err := s.configure(p.site)
 	if err != nil {
@@ -95,13 +94,4 @@ func (p *process) stop() error {
 		return nil
 	}
 	return err
-}
-
-// freeAddress is one that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }

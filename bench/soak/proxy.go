@@ -3,13 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +19,7 @@ import (
 	"time"
 
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/measure"
+	"github.com/smtp-tlsproxy/smtp-tlsproxy/bench/program"
 	"github.com/smtp-tlsproxy/smtp-tlsproxy/internal/devcert"
 )
 
@@ -68,10 +67,8 @@ func startProxy(backends []*sink, killing func() bool) (p *proxy, err error) {
 	if err = os.WriteFile(filepath.Join(p.dir, "tickets"), []byte(hex.EncodeToString(secret)+"\n"), 0o600); err != nil {
 		return p, err
 	}
-	for _, address := range []*string{&p.ports[0], &p.ports[1], &p.ports[2], &p.extra, &p.admin} {
-		if *address, err = freeAddress(); err != nil {
-			return p, err
-		}
+	if err = program.FreeAddresses(&p.ports[0], &p.ports[1], &p.ports[2], &p.extra, &p.admin); err != nil {
+		return p, err
 	}
 	if err = p.configure(p.config(backends, "", "")); err != nil {
 		return p, err
@@ -91,16 +88,7 @@ func (p *proxy) run() error {
 		return err
 	}
 	go p.log.read(output)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	for p.get("/readyz") != nil {
-		select {
-		case <-ctx.Done():
-			return errors.New("the proxy does not get ready")
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return nil
+	return program.WaitReady(p.admin)
 }
 
 func (p *proxy) certificates() string { return filepath.Join(p.dir, "certs") }
@@ -218,15 +206,6 @@ func (p *proxy) stop() error {
 		return fmt.Errorf("the proxy: %w; its log ends with:\n%s", err, p.log.tail())
 	}
 	return nil
-}
-
-// freeAddress is one that nobody listens on.
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }
 
 // logReader follows the log, and keeps what is not explained.
