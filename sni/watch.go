@@ -67,12 +67,11 @@ func (w *watch) followRoot(dir string) error {
 func (w *watch) follow(l *live, root string, dirs []string) (watched bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, dir := range dirs {
-		if root == w.root {
-			break // none differs
-		}
-		if name, ok := strings.CutPrefix(dir, root+string(filepath.Separator)); ok {
-			dirs[i] = filepath.Join(w.root, name)
+	if root != w.root {
+		for i, dir := range dirs {
+			if name, ok := strings.CutPrefix(dir, root+string(filepath.Separator)); ok {
+				dirs[i] = filepath.Join(w.root, name)
+			}
 		}
 	}
 	folder := l.folder

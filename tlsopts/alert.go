@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"sync"
 )
 
 // Alert is the description of a TLS alert, as RFC 8446 section 6 numbers it.
@@ -54,14 +55,15 @@ func (a Alert) RejectsCertificate() bool {
 
 // alertTexts finds an alert by what crypto/tls says of it. A remote alert has
 // a type there that is not exported and can not be converted; tls.AlertError,
-// which is, has the same texts, for all numbers different ones.
-var alertTexts = func() map[string]Alert {
+// which is, has the same texts, for all numbers different ones. They are made
+// when the first alert comes.
+var alertTexts = sync.OnceValue(func() map[string]Alert {
 	texts := make(map[string]Alert, 256)
 	for n := range 256 {
 		texts[tls.AlertError(n).Error()] = Alert(n)
 	}
 	return texts
-}()
+})
 
 // RemoteAlert finds the alert in an error of crypto/tls with which the other
 // side ended the connection.
@@ -70,6 +72,6 @@ func RemoteAlert(err error) (Alert, bool) {
 	if !ok || remote.Op != "remote error" || remote.Err == nil {
 		return 0, false
 	}
-	a, ok := alertTexts[remote.Err.Error()]
+	a, ok := alertTexts()[remote.Err.Error()]
 	return a, ok
 }

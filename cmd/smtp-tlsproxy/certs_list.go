@@ -157,9 +157,6 @@ func newTableListing(out terminal.Output, byExpiry bool) *tableListing {
 
 var stateColours = map[string]terminal.Colour{stateOK: terminal.Good, stateWarning: terminal.Doubt, stateFault: terminal.Bad}
 
-// soon is how many days before its end the log, too, begins to warn of a certificate.
-const soon = 30
-
 func (l *tableListing) add(d domainStatus) error {
 	end := []terminal.Cell{{Text: d.State, Colour: stateColours[d.State]}, {Text: notes(d)}}
 	findings := l.tell(d)
@@ -175,7 +172,7 @@ func (l *tableListing) add(d domainStatus) error {
 		switch days := &cells[len(cells)-1]; {
 		case time.Now().After(cert.NotAfter):
 			days.Colour = terminal.Bad
-		case cert.DaysLeft <= soon:
+		case cert.DaysLeft <= int(expiringWithin/(24*time.Hour)):
 			days.Colour = terminal.Doubt
 		}
 		if err := l.rows.add(cert.NotAfter, append(cells, end...)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -16,10 +17,15 @@ var pageText string
 //go:embed status.css
 var styleSheet []byte
 
-var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
+// page is read when it is first asked for: commands other than serve have none.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page.html").Funcs(pageWords).Parse(pageText))
+})
+
+var pageWords = template.FuncMap{
 	"ago": ago, "since": since, "left": left, "percent": percent, "rate": rate, "thousands": thousands, "utc": utc, "mode": mode, "mark": mark, "tone": tone,
 	"join": strings.Join, "prefixes": prefixes, "span": span, "count": count, "bar": bar, "day": day, "mix": mixOf, "states": statesOf,
-}).Parse(pageText))
+}
 
 // view is what the page shows: the status, and what is only summed up in it.
 type view struct {
@@ -105,7 +111,7 @@ func (d Domains) After() int {
 // Filtered tells whether not all domains were asked for.
 func (d Domains) Filtered() bool { return d.Search != "" || d.State != "" }
 
-func writePage(w io.Writer, s Status) error { return page.Execute(w, viewOf(s)) }
+func writePage(w io.Writer, s Status) error { return page().Execute(w, viewOf(s)) }
 
 // ago tells in words how long before now something was. It takes a time or a
 // pointer to one.
